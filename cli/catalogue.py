@@ -1,0 +1,109 @@
+"""Listings of things with a name, a docstring and options: rules and passes."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import typing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fxbio.cli.console import print_json, print_result
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import RenderableType
+
+__all__ = ["Item", "print_catalogue"]
+
+
+@dataclass(frozen=True)
+class Item:
+    """One row of a listing."""
+
+    name: str
+    aliases: tuple[str, ...]
+    summary: str
+    """First line of the docstring; for a rule, its formula."""
+    details: str
+    paper: str
+    options: tuple[dict[str, Any], ...]
+
+    @classmethod
+    def of(cls, what: type[Any], name: str, aliases: Sequence[str] = (), paper: str = "") -> Item:
+        """The item of a dataclass whose fields are its options."""
+        plain = inspect.cleandoc(what.__doc__ or "").replace("``", "")
+        summary, _, details = plain.partition("\n")
+        return cls(name, tuple(aliases), summary, details.strip(), paper, _options(what))
+
+
+def _options(what: type[Any]) -> tuple[dict[str, Any], ...]:
+    from fxbio.policy.options import option_descriptions, rule_options
+
+    descriptions = option_descriptions(what)
+    return tuple(
+        {
+            "name": option.name,
+            "type": _type_text(option.hint),
+            "required": option.required,
+            "default": option.default,
+            "description": descriptions.get(option.name, "").replace("``", ""),
+        }
+        for option in rule_options(what)
+    )
+
+
+def _type_text(hint: Any) -> str:
+    if typing.get_origin(hint) is typing.Literal:
+        return " | ".join(str(choice) for choice in typing.get_args(hint))
+    parts = typing.get_args(hint)
+    if parts and typing.get_origin(hint) not in (tuple, list, dict):
+        return " | ".join(_type_text(part) for part in parts)
+    return hint.__name__ if isinstance(hint, type) and not parts else str(hint)
+
+
+def print_catalogue(items: Sequence[Item], *, single: bool, as_json: bool) -> None:
+    """Print a table of all items, or everything about the only one."""
+    if as_json:
+        data = [dataclasses.asdict(item) for item in items]
+        print_json(data[0] if single else data)
+    elif single:
+        print_result(_page(items[0]))
+    else:
+        print_result(_overview(items))
+
+
+def _overview(items: Sequence[Item]) -> RenderableType:
+    from rich import box
+    from rich.table import Table
+
+    papers = any(item.paper for item in items)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    columns = ["name", "what it does", "options", *(["paper"] if papers else [])]
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for item in items:
+        names = ", ".join((item.name, *item.aliases))
+        cells = [names, item.summary, ", ".join(map(_option_text, item.options))]
+        table.add_row(*cells, *([item.paper] if papers else []))
+    return table
+
+
+def _option_text(option: dict[str, Any]) -> str:
+    return option["name"] if option["required"] else f"{option['name']}={option['default']}"
+
+
+def _page(item: Item) -> RenderableType:
+    lines = [item.name, f"  {item.summary}"]
+    if item.details:
+        lines += ["", *(f"  {line}".rstrip() for line in item.details.splitlines())]
+    if item.aliases:
+        lines += ["", f"  also called: {', '.join(item.aliases)}"]
+    if item.paper:
+        lines += ["", f"  paper: {item.paper}"]
+    lines += ["", "  options:" if item.options else "  no options"]
+    for option in item.options:
+        lines.append(f"    {_option_text(option)}  ({option['type']})")
+        lines += [f"        {line}" for line in option["description"].splitlines()]
+    return "\n".join(lines)

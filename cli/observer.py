@@ -1,0 +1,45 @@
+"""What is printed while passes run, on stderr."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fxbio.cli.console import log
+
+if TYPE_CHECKING:
+    from fxbio.passes.base import Program
+    from fxbio.passes.pipeline import Observer, PassRun
+
+__all__ = ["pass_observers"]
+
+
+def pass_observers(printing: bool, timing: bool) -> list[Observer]:
+    """What is to be called after each pass."""
+    return [*([print_time] if timing else []), *([graph_printer()] if printing else [])]
+
+
+def print_time(run: PassRun, program: Program) -> None:
+    """How long the pass took, and what it did."""
+    log(f"{run.seconds * 1000:10.1f} ms  {run.step}: {run.result.summary}")
+
+
+def graph_printer() -> Observer:
+    """Prints the graphs after each pass that changes them."""
+    printed = ""
+
+    def observe(run: PassRun, program: Program) -> None:
+        nonlocal printed
+        graphs = graphs_text(program)
+        log(f"== after {run.step}" + (", unchanged" if graphs == printed else ""))
+        if graphs != printed:
+            log(graphs)
+        printed = graphs
+
+    return observe
+
+
+def graphs_text(program: Program) -> str:
+    """The graphs as they stand: those with rules in them, as soon as there are some."""
+    islands = {island.path: island.graph for island in program.graph.islands}
+    current = {**islands, **program.rewritten}
+    return "\n\n".join(f"-- {path or 'the model'}\n{graph}" for path, graph in current.items())

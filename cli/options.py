@@ -1,0 +1,142 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from fxbio.graph.inputs import ExampleInputs
+    from fxbio.reference import LoadedModel
+
+__all__ = [
+    "MODEL_HELP",
+    "ModelRequest",
+    "json_option",
+    "load_plugins",
+    "model_options",
+    "plugin_option",
+    "policy_option",
+]
+
+Command = Callable[..., None]
+
+MODEL_HELP = """MODEL is model.py (its build_model(), model(), or only model class), model.py:build,
+torchvision:resnet18, torchvision:detection/retinanet_resnet50_fpn, timm:NAME,
+package.module:factory, or the bare name of a torchvision model. Python files are run."""
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@dataclass(frozen=True)
+class ModelRequest:
+    """A model as it was described on the command line."""
+
+    reference: str
+    inputs: tuple[str, ...]
+    model_args: tuple[str, ...]
+    weights: Path | None
+    plugins: tuple[str, ...]
+    seed: int
+
+    def example_inputs(self) -> ExampleInputs | None:
+        """What ``--input`` describes; ``None`` without it."""
+        from fxbio.graph.input_spec import parse_inputs
+
+        return parse_inputs(self.inputs, seed=self.seed) if self.inputs else None
+
+    def load(self) -> tuple[LoadedModel, ExampleInputs | None]:
+        """Build the model, and find out what to call it with.
+
+        Raises:
+            ModelError: when the model cannot be built, or the input cannot be read.
+        """
+        from fxbio.reference import load_reference, parse_model_args
+
+        inputs = self.example_inputs()
+        load_plugins(self.plugins)
+        arguments = parse_model_args(self.model_args)
+        loaded = load_reference(self.reference, arguments, self.weights, seed=self.seed)
+        return loaded, loaded.default_inputs if inputs is None else inputs
+
+
+def model_options(metavar: str = "MODEL") -> Callable[[Command], Command]:
+    """The model argument and what belongs to it, given to the command as one ``request``."""
+
+    def decorate(command: Command) -> Command:
+        @functools.wraps(command)
+        def wrapped(
+            model: str,
+            inputs: tuple[str, ...],
+            model_args: tuple[str, ...],
+            weights: Path | None,
+            plugins: tuple[str, ...],
+            seed: int,
+            **others: Any,
+        ) -> None:
+            command(ModelRequest(model, inputs, model_args, weights, plugins, seed), **others)
+
+        for option in (*reversed(_MODEL_OPTIONS), click.argument("model", metavar=metavar)):
+            wrapped = option(wrapped)
+        return wrapped
+
+    return decorate
+
+
+plugin_option = click.option(
+    "--plugin",
+    "plugins",
+    metavar="FILE.py",
+    multiple=True,
+    help="Run a file or import a module that registers rules or passes. Repeatable.",
+)
+
+policy_option = click.option(
+    "--policy", "-p", "policy_file", type=_FILE, required=True, help="The policy, a YAML file."
+)
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
+
+_MODEL_OPTIONS = (
+    click.option(
+        "--input",
+        "-i",
+        "inputs",
+        metavar="SPEC",
+        multiple=True,
+        help="Example input: 1x3x224x224, 'input_ids=2x16:int64<100', '[3x64x64,3x80x64]'. "
+        "Repeatable. Known models have a default.",
+    ),
+    click.option(
+        "--model-arg",
+        "model_args",
+        metavar="KEY=VALUE",
+        multiple=True,
+        help="Argument of the model's builder. Repeatable.",
+    ),
+    click.option(
+        "--weights", type=_FILE, help="State dict to load, strictly, without running code."
+    ),
+    plugin_option,
+    click.option(
+        "--seed", default=0, show_default=True, help="For random initial weights and inputs."
+    ),
+)
+
+
+def load_plugins(plugins: Iterable[str]) -> None:
+    """Register the rules and passes of installed packages and of ``--plugin``.
+
+    Raises:
+        RuleError: when one of them cannot be imported.
+    """
+    from fxbio.plugins import load_entry_points, load_plugin
+
+    load_entry_points()
+    for plugin in plugins:
+        load_plugin(plugin)

@@ -1,0 +1,82 @@
+"""fxbio, a compiler for credit assignment.
+
+It takes any PyTorch model, captures it with ``torch.fx``, lets a policy give each weight its own
+learning rule, rewrites the backward path, and checks what it did::
+
+    policy = fxbio.Policy.from_yaml("ss.yaml")
+    model = fxbio.transform(torchvision.models.resnet18(), policy)
+    print(fxbio.verify(model))
+
+Names are loaded when they are first used, so importing fxbio is cheap.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fxbio.api import plan, revert, transform
+    from fxbio.bind.install import backprop, feedback_weights
+    from fxbio.errors import FxbioError
+    from fxbio.graph.capture import capture
+    from fxbio.graph.inputs import ExampleInputs
+    from fxbio.graph.model_graph import ModelGraph
+    from fxbio.policy import Plan, Policy
+    from fxbio.record.folder import load, save
+    from fxbio.rules import Rule, WeightInfo, rule
+    from fxbio.verification import Verification, verify
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "ExampleInputs": "fxbio.graph.inputs",
+    "FxbioError": "fxbio.errors",
+    "ModelGraph": "fxbio.graph.model_graph",
+    "Plan": "fxbio.policy",
+    "Policy": "fxbio.policy",
+    "Rule": "fxbio.rules",
+    "Verification": "fxbio.verification",
+    "WeightInfo": "fxbio.rules",
+    "backprop": "fxbio.bind.install",
+    "capture": "fxbio.graph.capture",
+    "feedback_weights": "fxbio.bind.install",
+    "load": "fxbio.record.folder",
+    "plan": "fxbio.api",
+    "revert": "fxbio.api",
+    "rule": "fxbio.rules",
+    "save": "fxbio.record.folder",
+    "transform": "fxbio.api",
+    "verify": "fxbio.verification",
+}
+
+__all__ = [
+    "ExampleInputs",
+    "FxbioError",
+    "ModelGraph",
+    "Plan",
+    "Policy",
+    "Rule",
+    "Verification",
+    "WeightInfo",
+    "backprop",
+    "capture",
+    "feedback_weights",
+    "load",
+    "plan",
+    "revert",
+    "rule",
+    "save",
+    "transform",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'fxbio' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

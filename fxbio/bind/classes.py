@@ -1,0 +1,100 @@
+"""Rewritten modules: the user's own objects under a class whose forward runs the rule ops.
+
+A module keeps its identity, parameters, hooks and methods; only its class is exchanged for a
+subclass made here, and ``revert`` exchanges it back. The subclass carries the name of its base.
+"""
+
+from __future__ import annotations
+
+import copyreg
+import pickle
+from functools import lru_cache
+from typing import Any
+
+from torch import nn
+
+from fxbio.bind.binding import BINDING, ModuleBinding
+from fxbio.bind.leaf import LEAF_FORWARDS, LeafForward
+from fxbio.bind.redraw import track_redraws
+from fxbio.bind.scope import ScopeForward
+from fxbio.graph.leaves import linear_leaf_kind, norm_leaf
+
+__all__ = ["bind_module", "is_bound", "stock_class", "unbind_module"]
+
+
+class BoundModule:
+    """Mixin of every rewritten class: copying and pickling of classes made at run time."""
+
+    _fxbio_base: type[nn.Module]
+    _fxbio_forward: type
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        function, arguments, *rest = super().__reduce_ex__(protocol)
+        if function is not copyreg.__newobj__ or arguments != (type(self),):  # type: ignore[attr-defined]
+            raise pickle.PicklingError(
+                f"{self._fxbio_base.__qualname__} pickles itself in its own way, which would lose "
+                "its rule; pickle the reverted model and its record instead"
+            )
+        return (_new_bound, (self._fxbio_base, self._fxbio_forward), *rest)
+
+    def __setstate__(self, state: Any) -> None:
+        super().__setstate__(state)  # type: ignore[misc]
+        track_redraws(self)  # type: ignore[arg-type]
+
+
+def bind_module(module: nn.Module, binding: ModuleBinding) -> None:
+    """Make a module run the rules of a binding from its next call on."""
+    forward = _forward_for(module)
+    object.__setattr__(module, BINDING, binding)
+    module.__class__ = bound_class(type(module), forward)
+    track_redraws(module)
+
+
+def unbind_module(module: nn.Module) -> None:
+    """Give a module its own class back and take away what binding added."""
+    binding: ModuleBinding = getattr(module, BINDING)
+    for weight in binding.weights:
+        if weight.feedback is not None:
+            delattr(module, weight.feedback)
+    module.__class__ = stock_class(module)
+    delattr(module, BINDING)
+
+
+def is_bound(module: object) -> bool:
+    """Whether a module is rewritten."""
+    return isinstance(module, BoundModule)
+
+
+def stock_class(module: nn.Module) -> type[nn.Module]:
+    """The class that the user gave a module, rewritten or not."""
+    return module._fxbio_base if isinstance(module, BoundModule) else type(module)
+
+
+@lru_cache(maxsize=None)
+def bound_class(base: type[nn.Module], forward: type) -> type[nn.Module]:
+    """The subclass of ``base`` whose forward is the given one; one class object for each pair."""
+    body = {
+        "__module__": base.__module__ if not base.__module__.startswith("torch.nn") else __name__,
+        "__doc__": base.__doc__,
+        "__qualname__": base.__qualname__,
+        "_fxbio_base": base,
+        "_fxbio_forward": forward,
+    }
+    return type(base.__name__, (forward, BoundModule, base), body)
+
+
+def _new_bound(base: type[nn.Module], forward: type) -> nn.Module:
+    cls = bound_class(base, forward)
+    return cls.__new__(cls)
+
+
+def _forward_for(module: nn.Module) -> type:
+    kind = linear_leaf_kind(module)
+    if kind is not None:
+        return _leaf_forward(kind)
+    norm = norm_leaf(module)
+    return ScopeForward if norm is None else LEAF_FORWARDS[norm.__name__]
+
+
+def _leaf_forward(kind: str) -> type[LeafForward]:
+    return LEAF_FORWARDS[kind]

@@ -1,0 +1,114 @@
+"""Putting bindings on a model, and taking them off again."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from fxbio.bind.binding import BINDING, ModuleBinding, resolve_attribute
+from fxbio.bind.build import PendingModule
+from fxbio.bind.classes import bind_module, is_bound, stock_class, unbind_module
+from fxbio.ops.transport import feedback_of, parse_rule
+
+__all__ = ["backprop", "bound_modules", "feedback_weights", "install", "uninstall"]
+
+_DDP_IGNORED = "_ddp_params_and_buffers_to_ignore"
+"""DDP broadcasts every buffer at every step but those that this attribute of its module names."""
+
+
+def install(model: nn.Module, pending: dict[str, PendingModule], *, persist: bool) -> None:
+    """Bind the modules of a model.
+
+    Args:
+        model: changed in place.
+        pending: what each module is to carry, by its path.
+        persist: whether feedback goes into the ``state_dict``.
+    """
+    ignored = list(getattr(model, _DDP_IGNORED, ()))
+    for path, parts in pending.items():
+        module = model.get_submodule(path)
+        for name, drawn in parts.feedback.items():
+            like = _device_and_dtype(module, parts)
+            module.register_buffer(name, drawn.to(like.device, like.dtype), persistent=persist)
+            ignored.append(f"{path}.{name}" if path else name)
+        for attribute in parts.frozen:
+            resolve_attribute(module, attribute).requires_grad_(False)
+        bind_module(module, ModuleBinding(tuple(parts.weights), tuple(parts.frozen)))
+    if ignored:
+        setattr(model, _DDP_IGNORED, ignored)
+
+
+def _device_and_dtype(module: nn.Module, parts: PendingModule) -> Tensor:
+    weight: Tensor = resolve_attribute(module, parts.weights[0].sources[0])
+    return weight
+
+
+def uninstall(model: nn.Module) -> None:
+    """Give every module its own class back, in place; trained weights stay as they are."""
+    feedback = set()
+    for path, module in bound_modules(model):
+        binding: ModuleBinding = getattr(module, BINDING)
+        names = [w.feedback for w in binding.weights if w.feedback is not None]
+        feedback |= {f"{path}.{name}" if path else name for name in names}
+        for attribute in binding.frozen:
+            resolve_attribute(module, attribute).requires_grad_(True)
+        unbind_module(module)
+    kept = [name for name in getattr(model, _DDP_IGNORED, ()) if name not in feedback]
+    if kept:
+        setattr(model, _DDP_IGNORED, kept)
+    elif hasattr(model, _DDP_IGNORED):
+        delattr(model, _DDP_IGNORED)
+
+
+def bound_modules(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """The rewritten modules of a model with their paths."""
+    return [(path, module) for path, module in model.named_modules() if is_bound(module)]
+
+
+@contextlib.contextmanager
+def backprop(model: nn.Module) -> Iterator[None]:
+    """Run a transformed model under plain backprop inside the ``with`` block.
+
+    Only the classes are exchanged: no copy is made, and feedback and counts stay. A weight that
+    its rule has frozen learns inside.
+    """
+    bound = [(module, type(module)) for _, module in bound_modules(model)]
+    frozen = [
+        resolve_attribute(module, name)
+        for module, _ in bound
+        for name in getattr(module, BINDING).frozen
+    ]
+    try:
+        for module, _ in bound:
+            module.__class__ = stock_class(module)
+        for parameter in frozen:
+            parameter.requires_grad_(True)
+        yield
+    finally:
+        for parameter in frozen:
+            parameter.requires_grad_(False)
+        for module, cls in bound:
+            module.__class__ = cls
+
+
+@torch.no_grad()
+def feedback_weights(model: nn.Module) -> dict[str, Tensor]:
+    """The feedback weight ``B`` of every rewritten weight, by the name of the weight.
+
+    Each has the shape of its weight. Rules that send no error are left out, and so are weights
+    that exist only while a forward runs (``W + B A``), unless their feedback was drawn.
+    """
+    found: dict[str, Tensor] = {}
+    for _, module in bound_modules(model):
+        for bound in getattr(module, BINDING).weights:
+            rule = parse_rule(bound.rule)
+            weight = resolve_attribute(module, bound.attribute)
+            drawn = bound.backward(module).feedback
+            if rule.passes_error and weight.shape == torch.Size(bound.shape):
+                found[bound.weight] = feedback_of(weight, drawn, bound.rule, weight) * bound.scale
+            elif rule.passes_error and drawn is not None:
+                found[bound.weight] = drawn * bound.scale
+    return found

@@ -1,0 +1,185 @@
+"""Rules for weights that a forward applies in its own way: ``F.linear(x, self.qkv.weight)``.
+
+While the forward of such a module runs, a ``TorchFunctionMode`` replaces the calls that apply
+one of its weights. Everything else is the user's own Python: branches, shapes and batch sizes
+stay free, and the same code runs eagerly, under ``torch.compile`` and under ``torch.export``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, fx
+from torch.overrides import TorchFunctionMode
+
+from fxbio.bind.binding import BoundWeight, ModuleBinding, resolve_attribute
+from fxbio.errors import UnreachableWeightError
+from fxbio.graph.follow import REINDEXING
+from fxbio.graph.functions import COMPOSITES, match_linear_call
+from fxbio.ops.functional import Backward
+
+__all__ = ["RuleScope", "ScopeForward"]
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    Owner = nn.Module
+else:
+    Owner = object
+
+
+class ScopeForward(Owner):
+    """A module whose own forward runs inside a ``RuleScope``."""
+
+    _fxbio_binding: ModuleBinding
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        proxy = next((a for a in (*args, *kwargs.values()) if isinstance(a, fx.Proxy)), None)
+        if proxy is not None:
+            return _record_as_leaf(self, proxy, args, kwargs)
+        if not torch.is_grad_enabled() and not torch.compiler.is_exporting():
+            # Without gradients there is no backward path, and fused inference kernels may run.
+            return super().forward(*args, **kwargs)
+        with RuleScope(self):
+            return super().forward(*args, **kwargs)
+
+
+def _record_as_leaf(module: Any, proxy: fx.Proxy, args: Any, kwargs: Any) -> Any:
+    """Keep the module one node of a symbolic trace: a proxy's methods would bypass the scope."""
+    path = proxy.tracer.path_of_module(module)
+    if not path:
+        raise UnreachableWeightError(
+            f"torch.fx cannot re-trace {type(module).__name__} itself without losing its rule",
+            notes=["it applies weights in its own forward, where its rule must see every call"],
+            help="trace a module that contains it, or revert() it first",
+        )
+    return proxy.tracer.create_proxy("call_module", path, args, kwargs)
+
+
+@dataclass(frozen=True)
+class _Known:
+    """A tensor computed from parameters and constants alone."""
+
+    tensor: Any
+    weight: BoundWeight | None
+    """The weight whose backward path it takes when it is applied; None for a constant."""
+    feedback: Any
+    """The drawn feedback, in the shape of ``tensor``; None where there is none, or no longer."""
+
+
+class RuleScope(TorchFunctionMode):
+    """Runs the planned rule wherever one of a module's weights is applied."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        binding: ModuleBinding = module._fxbio_binding  # type: ignore[assignment]
+        self._module = module
+        self._weights = binding.weights
+        self._known: list[_Known] = []
+        for weight in binding.weights:
+            self._add_weight(weight)
+
+    def _add_weight(self, weight: BoundWeight) -> None:
+        feedback = weight.backward(self._module).feedback
+        if weight.sources == (weight.attribute,):
+            tensor = resolve_attribute(self._module, weight.attribute)
+            matches = tensor.shape == weight.shape
+            self._known.append(_Known(tensor, weight, feedback if matches else None))
+            return
+        for name in (*weight.sources, *weight.constants):
+            tensor = resolve_attribute(self._module, name)
+            is_constant = name in weight.constants
+            fits = feedback is not None and tensor.shape == feedback.shape and not is_constant
+            found = _Known(tensor, None if is_constant else weight, feedback if fits else None)
+            self._known.append(found)
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func in COMPOSITES:
+            with self:
+                return COMPOSITES[func](*args, **kwargs)
+        call = match_linear_call(func, args, kwargs, self._is_weight)
+        if call is not None:
+            known = self._find(call.weight)
+            assert known is not None
+            return call.run(self._backward(known, call.weight))
+        out = func(*args, **kwargs)
+        self._follow(func, args, kwargs, out)
+        return out
+
+    def _find(self, value: Any) -> _Known | None:
+        for known in self._known:
+            if known.tensor is value:
+                return known
+        return None
+
+    def _is_weight(self, value: Any) -> bool:
+        known = self._find(value)
+        return known is not None and known.weight is not None
+
+    def _backward(self, known: _Known, tensor: Tensor) -> Backward:
+        weight = known.weight
+        assert weight is not None
+        if weight.feedback is None or known.feedback is not None:
+            return Backward(weight.rule, weight.scale, known.feedback)
+        for other in self._weights:
+            if other.feedback is not None and other.shape == tensor.shape:
+                return other.backward(self._module)
+        raise UnreachableWeightError(
+            f"{weight.weight} is applied in a shape that capture did not see: "
+            f"{tuple(tensor.shape)}",
+            help="capture with example inputs that take this path, or give the weight rule: bp",
+        )
+
+    def _follow(self, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+        """Remember what is computed from known tensors alone, and its feedback alongside."""
+        operands = _operands(args) + _operands(tuple(kwargs.values()))
+        found = [self._find(operand) for operand in operands]
+        if None in found:
+            return
+        weighty = [known for known in found if known is not None and known.weight is not None]
+        if not weighty:
+            self._remember(out, None, None)
+            return
+        if func in REINDEXING and all(known.feedback is not None for known in weighty):
+            twin = func(*self._twins(args), **self._twins(kwargs))
+            self._remember(out, weighty[0].weight, twin)
+            return
+        for result in _operands((out,)):
+            heir = next((k for k in weighty if _fits(k, result)), weighty[0])
+            twin = heir.feedback if _fits(heir, result) else None
+            self._known.append(_Known(result, heir.weight, twin))
+
+    def _remember(self, out: Any, weight: BoundWeight | None, feedback: Any) -> None:
+        results = _operands((out,))
+        twins = _operands((feedback,)) if feedback is not None else [None] * len(results)
+        for result, twin in zip(results, twins, strict=True):
+            self._known.append(_Known(result, weight, twin))
+
+    def _twins(self, value: Any) -> Any:
+        """A structure of arguments with feedback in the place of weights."""
+        if isinstance(value, Tensor):
+            known = self._find(value)
+            return value if known is None or known.feedback is None else known.feedback
+        if isinstance(value, tuple | list):
+            return type(value)([self._twins(item) for item in value])
+        if isinstance(value, dict):
+            return {key: self._twins(item) for key, item in value.items()}
+        return value
+
+
+def _fits(known: _Known, result: Any) -> bool:
+    return known.feedback is not None and known.feedback.shape == result.shape
+
+
+def _operands(values: Any) -> list[Any]:
+    """The tensors among values and in lists and tuples of them."""
+    found: list[Any] = []
+    for value in values:
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif isinstance(value, tuple | list):
+            found += _operands(value)
+    return found

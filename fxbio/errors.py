@@ -1,0 +1,123 @@
+"""The exceptions of fxbio: one small tree, so that a caller can catch as much as they mean to.
+
+Every message has a headline in plain words. Where it is known it also says where the trouble
+is, what is allowed, and what to type next.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+__all__ = [
+    "CaptureError",
+    "FxbioError",
+    "Location",
+    "ModelError",
+    "PassError",
+    "PolicyError",
+    "RecordError",
+    "RuleError",
+    "UnreachableWeightError",
+    "VerificationError",
+    "did_you_mean",
+]
+
+
+@dataclass(frozen=True)
+class Location:
+    """A place in a text file; ``line`` and ``column`` count from 1, ``text`` is the whole line."""
+
+    file: str
+    line: int
+    column: int = 1
+    text: str = ""
+    length: int = 1
+    """How many characters the caret underlines."""
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}"
+
+    def excerpt(self) -> str:
+        """The line with a caret below the place, the way compilers print it."""
+        if not self.text:
+            return f"  --> {self}"
+        gutter = str(self.line)
+        caret = " " * (self.column - 1) + "^" * max(1, self.length)
+        return f"  --> {self}\n{gutter} | {self.text}\n{' ' * len(gutter)} | {caret}"
+
+
+class FxbioError(Exception):
+    """Base of all errors that a user can cause and mend.
+
+    Args:
+        headline: what happened, in one line.
+        location: where, if a file is to blame.
+        notes: facts that help to understand it, one line each.
+        help: what to do or to type next.
+    """
+
+    def __init__(
+        self,
+        headline: str,
+        *,
+        location: Location | None = None,
+        notes: Iterable[str] = (),
+        help: str | None = None,
+    ) -> None:
+        self.headline = headline
+        self.location = location
+        self.notes = tuple(notes)
+        self.help = help
+        super().__init__(self.render())
+
+    def render(self) -> str:
+        """The full message, several lines."""
+        lines = [self.headline]
+        if self.location is not None:
+            lines.append(self.location.excerpt())
+        lines += [f"  = note: {note}" for note in self.notes]
+        if self.help:
+            lines.append(f"  = help: {self.help}")
+        return "\n".join(lines)
+
+
+class ModelError(FxbioError):
+    """The model (or the reference to it, or its example input) cannot be used as given."""
+
+
+class CaptureError(FxbioError):
+    """The model's forward could not be recorded."""
+
+
+class RuleError(FxbioError):
+    """An unknown rule, an unknown option, or an option out of range."""
+
+
+class PolicyError(FxbioError):
+    """The policy is malformed, or does not fit the model."""
+
+
+class UnreachableWeightError(FxbioError):
+    """A weight is used where no rule can be installed."""
+
+
+class PassError(FxbioError):
+    """A pass failed; the cause is chained."""
+
+
+class RecordError(FxbioError):
+    """A saved transformation does not belong to this model, or is damaged."""
+
+
+class VerificationError(FxbioError):
+    """A transformed model does not do what its plan says."""
+
+
+def did_you_mean(word: str, known: Iterable[str], limit: int = 3) -> str:
+    """``"did you mean 'a' or 'b'?"``, or an empty string when nothing is close."""
+    close = difflib.get_close_matches(word, list(known), n=limit, cutoff=0.6)
+    if not close:
+        return ""
+    return "did you mean " + " or ".join(f"'{c}'" for c in close) + "?"

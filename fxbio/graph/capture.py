@@ -1,0 +1,171 @@
+"""Capture: run a model once, on fake tensors if that is enough, and keep what it did."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._pytree import tree_map
+
+from fxbio.errors import CaptureError, FxbioError, ModelError
+from fxbio.graph.frames import origin_of_exception
+from fxbio.graph.default_inputs import default_inputs
+from fxbio.graph.inputs import INPUT_HELP, ExampleInputs, as_example_inputs
+from fxbio.graph.islands import find_islands
+from fxbio.graph.model_graph import ModelGraph
+from fxbio.graph.preconditions import check_capturable
+from fxbio.graph.recorder import Recorder
+from fxbio.graph.recording import Recording
+from fxbio.graph.sites import SiteBuilder
+from fxbio.graph.taint import WeightTaint
+
+__all__ = ["capture", "example_inputs_for", "preserved", "run_for_structure"]
+
+R = TypeVar("R")
+
+
+def capture(model: nn.Module, example_inputs: Any = None) -> ModelGraph:
+    """Record one forward pass of a model in training mode.
+
+    The pass runs on fake tensors, so it costs no arithmetic. Where the forward needs values (a
+    branch on data, a detector's post-processing) it runs once more on real ones, and the modules
+    that read values are listed as unreachable with file, line and reason. Parameters, buffers,
+    modes and the random state are left as they were.
+
+    Args:
+        model: any module.
+        example_inputs: a tensor, a tuple of positional arguments, a dict of keyword arguments, or
+            ``ExampleInputs``. May be left out where the model's kind of input is known.
+
+    Returns:
+        The graph of the pass, its islands and its sites.
+
+    Raises:
+        ModelError: when the model cannot be captured as it is (compiled, wrapped in DDP, on the
+            meta device), or no example input is known.
+        CaptureError: when the forward raises.
+    """
+    check_capturable(model)
+    inputs = example_inputs_for(model, example_inputs)
+    recording = run_for_structure(model, inputs, partial(_record, model))
+    sites, nodes, buffers = SiteBuilder(model, recording).build()
+    graph = ModelGraph(
+        name=type(model).__name__,
+        sites=tuple(sites),
+        unreachable=tuple(dict.fromkeys(recording.opaque)),
+        islands=find_islands(recording),
+        graph=recording.graph,
+        nodes=nodes,
+        constants=recording.constants,
+        buffers=buffers,
+    )
+    _check_complete(graph, recording)
+    return graph
+
+
+def example_inputs_for(model: nn.Module, given: Any) -> ExampleInputs:
+    """The inputs as given, or those that the kind of model is known to take.
+
+    Raises:
+        ModelError: when neither is there.
+    """
+    if given is not None:
+        return as_example_inputs(given)
+    known = default_inputs(model)
+    if known is None:
+        raise ModelError(
+            f"no example input is known for {type(model).__name__}", help=INPUT_HELP
+        )
+    return known
+
+
+def run_for_structure(
+    model: nn.Module, inputs: ExampleInputs, run: Callable[[Any, Any], R]
+) -> R:
+    """Call ``run(args, kwargs)`` on fake inputs, or on real ones where fake ones do not do.
+
+    Any exception may be the model's reaction to a tensor without values, so the real run decides
+    what is a genuine error. The model is in training mode meanwhile and is left as it was.
+
+    Raises:
+        CaptureError: when the real run raises.
+    """
+    with preserved(model), contextlib.suppress(*_MAY_NEED_VALUES):
+        return _run_fake(inputs, run)
+    buffers = {name: b.detach().clone() for name, b in model.named_buffers()}
+    try:
+        with preserved(model):
+            return run(inputs.args, dict(inputs.kwargs))
+    except FxbioError:
+        raise
+    except Exception as error:
+        origin = origin_of_exception(error)
+        raise CaptureError(
+            f"the model's forward failed: {type(error).__name__}: {error}",
+            notes=[f"raised at {origin}"] if origin else [],
+            help="check the example input: its number, shapes and dtypes, with --input",
+        ) from error
+    finally:
+        with torch.no_grad():
+            for name, buffer in model.named_buffers():
+                buffer.copy_(buffers[name])
+
+
+_MAY_NEED_VALUES = (Exception,)
+
+
+def _run_fake(inputs: ExampleInputs, run: Callable[[Any, Any], R]) -> R:
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    real = (inputs.args, dict(inputs.kwargs))
+    args, kwargs = tree_map(lambda v: mode.from_tensor(v) if isinstance(v, Tensor) else v, real)
+    with mode:
+        return run(args, kwargs)
+
+
+def _record(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Recording:
+    taint = WeightTaint(model)
+    recorder = Recorder(model, taint)
+    recorder.add_inputs((args, kwargs))
+    with torch.enable_grad(), taint, recorder.active():
+        output = model(*args, **kwargs)
+    return recorder.finish(output)
+
+
+@contextlib.contextmanager
+def preserved(model: nn.Module) -> Iterator[None]:
+    """Training mode inside; outside every attribute, mode and the random state as before.
+
+    A forward may set attributes (caches, counters), and on fake tensors it would leave fake ones.
+    """
+    saved = [(module, _shallow(vars(module))) for module in model.modules()]
+    model.train()
+    devices = sorted({p.device for p in model.parameters() if p.is_cuda}, key=str)
+    try:
+        with torch.random.fork_rng(devices):
+            yield
+    finally:
+        for module, attributes in saved:
+            vars(module).clear()
+            vars(module).update(attributes)
+
+
+def _shallow(attributes: dict[str, Any]) -> dict[str, Any]:
+    return {k: v.copy() if isinstance(v, dict | list | set) else v for k, v in attributes.items()}
+
+
+def _check_complete(graph: ModelGraph, recording: Recording) -> None:
+    """Every weight that the dispatcher saw applied is in a site or in an unreachable part."""
+    accounted = {name for site in graph.sites for name in site.sources}
+    accounted |= {name for part in graph.unreachable for name in part.weights}
+    missing = sorted(recording.seen - accounted)
+    if missing:
+        raise CaptureError(
+            "capture lost sight of weights that the forward pass applies",
+            notes=[f"weights: {', '.join(missing[:10])}"],
+            help="please report this model; nothing was changed",
+        )

@@ -1,0 +1,58 @@
+"""Following the entries of a parameter to the operation that applies them.
+
+A chunk of a weight takes the chunk of its feedback, a transposed weight the transposed feedback:
+what a function that only moves entries does to a weight, it does to the feedback. Arithmetic
+between weights keeps the feedback of the operand whose shape the result has, as in weight
+standardisation or ``W + B A``. Otherwise the result is a new weight with feedback of its own.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+__all__ = ["REINDEXING", "followed_parameter", "is_reindexing"]
+
+
+def _functions(*names: str) -> list[Callable[..., Any]]:
+    found = [getattr(home, name, None) for name in names for home in (Tensor, torch)]
+    return [function for function in found if function is not None]
+
+
+REINDEXING = frozenset(
+    [
+        *_functions("chunk", "split", "unbind", "t", "transpose", "permute", "movedim", "swapaxes"),
+        *_functions("reshape", "view", "flatten", "unflatten", "squeeze", "unsqueeze", "narrow"),
+        *_functions("select", "expand", "contiguous", "clone", "detach", "cat", "stack", "flip"),
+        *_functions("roll", "tensor_split", "split_with_sizes", "index_select", "swapdims"),
+        *_functions("to", "type_as", "float", "half", "bfloat16", "double", "moveaxis", "repeat"),
+        *_functions("__getitem__", "concat", "concatenate", "view_as", "reshape_as"),
+        *(vars(torch._C.TensorBase)[name].__get__ for name in ("T", "mT")),
+    ]
+)
+"""Functions that only move, repeat or cast entries."""
+
+
+def followed_parameter(node: fx.Node) -> tuple[int, ...] | None:
+    """Shape of the parameter whose feedback reaches a node, or ``None`` if none does."""
+    if node.op == "get_attr":
+        return node.meta["shape"] if node.meta.get("parameter") else None
+    sources = [(source, followed_parameter(source)) for source in node.all_input_nodes]
+    if is_reindexing(node):
+        found = [shape for _, shape in sources if shape is not None]
+        return max(found, key=lambda s: torch.Size(s).numel(), default=None)
+    shape = node.meta.get("shape")
+    return next((f for s, f in sources if f is not None and s.meta.get("shape") == shape), None)
+
+
+def is_reindexing(node: fx.Node) -> bool:
+    """Whether a node only moves, repeats or casts entries."""
+    if node.op == "call_method":
+        return getattr(Tensor, str(node.target)) in REINDEXING
+    if node.target is getattr:
+        return node.args[1] in ("T", "mT")
+    return node.target is operator.getitem or node.target in REINDEXING

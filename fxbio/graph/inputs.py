@@ -1,0 +1,73 @@
+"""Example inputs: what a model is called with while its forward is recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from fxbio.errors import ModelError
+
+__all__ = ["INPUT_HELP", "ExampleInputs", "as_example_inputs", "describe_value"]
+
+INPUT_HELP = (
+    "describe the input: --input 1x3x224x224, --input 'input_ids=2x16:int64<100', "
+    "--input '[3x64x64,3x80x64]'; in Python pass example_inputs=..."
+)
+"""What to tell somebody whose model needs an example input."""
+
+
+@dataclass(frozen=True)
+class ExampleInputs:
+    """The arguments of one call of a model."""
+
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        parts = [describe_value(value) for value in self.args]
+        parts += [f"{name}={describe_value(value)}" for name, value in self.kwargs.items()]
+        return ", ".join(parts)
+
+
+def as_example_inputs(value: object) -> ExampleInputs:
+    """Example inputs from what people naturally pass.
+
+    A tensor is the only argument, a tuple or a list holds the positional arguments, a mapping the
+    keyword arguments. A model whose one argument is itself a list takes ``([a, b],)``.
+
+    Raises:
+        ModelError: for anything else.
+    """
+    if isinstance(value, ExampleInputs):
+        return value
+    if isinstance(value, Tensor):
+        return ExampleInputs((value,))
+    if isinstance(value, (tuple, list)):
+        return ExampleInputs(tuple(value))
+    if isinstance(value, Mapping):
+        return ExampleInputs((), {str(name): item for name, item in value.items()})
+    raise ModelError(
+        f"example inputs cannot be {_article(type(value).__name__)}",
+        notes=["a tensor, a tuple of arguments, a dict of keyword arguments, or ExampleInputs"],
+        help="pass the arguments of the model's forward, for instance (images,)",
+    )
+
+
+def describe_value(value: object) -> str:
+    """A value in the syntax of ``--input``, as far as it has one: ``2x3x224x224:float32``."""
+    if isinstance(value, Tensor):
+        shape = "x".join(str(size) for size in value.shape) or "scalar"
+        return f"{shape}:{str(value.dtype).removeprefix('torch.')}"
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(describe_value(item) for item in value)}]"
+    if isinstance(value, Mapping):
+        items = (f"{name}: {describe_value(item)}" for name, item in value.items())
+        return f"{{{', '.join(items)}}}"
+    return type(value).__name__
+
+
+def _article(noun: str) -> str:
+    return f"{'an' if noun[:1].lower() in 'aeiou' else 'a'} {noun}"

@@ -1,0 +1,47 @@
+"""What a model must be before it can be captured or transformed."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+
+from fxbio.errors import ModelError
+
+__all__ = ["check_capturable"]
+
+
+def check_capturable(model: object) -> None:
+    """Raise ``ModelError`` with the way out, unless the model can be captured as it is."""
+    if not isinstance(model, nn.Module):
+        raise ModelError(
+            f"a model must be a torch.nn.Module, not {type(model).__name__}",
+            help="pass the module itself",
+        )
+    for path, module in model.named_modules():
+        _check_module(path or "the model", module)
+    for name, tensor in model.named_parameters():
+        if isinstance(tensor, nn.parameter.UninitializedTensorMixin):
+            raise ModelError(
+                f"parameter '{name}' of a lazy layer has no shape yet",
+                help="run the model once on an input before capturing it",
+            )
+        if tensor.is_meta:
+            raise ModelError(
+                f"parameter '{name}' is on the meta device and has no values",
+                help="materialise the model first: model.to_empty(device=...) and initialise it",
+            )
+
+
+def _check_module(path: str, module: nn.Module) -> None:
+    if isinstance(module, DistributedDataParallel | DataParallel):
+        raise ModelError(
+            f"{path} is wrapped in {type(module).__name__}",
+            help="transform model.module first, then wrap the result",
+        )
+    compiled = isinstance(module, torch._dynamo.OptimizedModule)
+    if compiled or getattr(module, "_compiled_call_impl", None) is not None:
+        raise ModelError(
+            f"{path} is compiled already",
+            help="transform the plain model first, then compile the result",
+        )

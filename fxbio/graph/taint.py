@@ -1,0 +1,141 @@
+"""Which tensors are computed from parameters alone, and which operations apply them.
+
+This is the ground truth that capture is checked against: it watches the aten operations of one
+forward pass, below every module and function, so no weight use can hide from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+
+__all__ = ["WeightTaint", "WeightUse", "tensors_in"]
+
+aten = torch.ops.aten
+
+_LINEAR_OPS = {
+    aten.mm,
+    aten.bmm,
+    aten.addmm,
+    aten.baddbmm,
+    aten.addbmm,
+    aten.mv,
+    aten.addmv,
+    aten.convolution,
+    aten._convolution,
+    aten._trilinear,
+    aten._grouped_mm,
+    aten._scaled_mm,
+    aten.lstm,
+    aten.gru,
+    aten.rnn_tanh,
+    aten.rnn_relu,
+    aten.mkldnn_rnn_layer,
+    aten._cudnn_rnn,
+    aten._thnn_fused_lstm_cell,
+    aten._thnn_fused_gru_cell,
+}
+"""Operations that multiply an activation by a weight."""
+
+ACTIVATION: frozenset[str] = frozenset()
+"""The taint of whatever depends on an input; other taints name parameters and buffers."""
+
+
+@dataclass(frozen=True)
+class WeightUse:
+    """One aten operation that applied a tensor computed from parameters to an activation."""
+
+    operation: str
+    sources: frozenset[str]
+    """Qualified names of the parameters."""
+
+
+class WeightTaint(TorchDispatchMode):
+    """Follows parameters and buffers through a forward pass at the level of the dispatcher.
+
+    Storages are followed rather than tensors, because autograd hands out new tensor objects for
+    views. A storage without taint is a constant that no module owns.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.uses: list[WeightUse] = []
+        self._parameters = {name for name, _ in model.named_parameters()}
+        self._taints: dict[StorageWeakRef, frozenset[str]] = {}
+        for name, tensor in chain(model.named_buffers(), model.named_parameters()):
+            self._taints[_key(tensor)] = frozenset({name})
+
+    def parameters(self, tensor: Any) -> frozenset[str]:
+        """Parameters from which, with constants, a tensor is computed; empty for an activation."""
+        return self._sources(tensor) & self._parameters
+
+    def buffers(self, tensor: Any) -> frozenset[str]:
+        """Buffers from which, with parameters, a tensor is computed; empty for an activation."""
+        return self._sources(tensor) - self._parameters
+
+    def is_weight(self, tensor: Any) -> bool:
+        """Whether a tensor is computed from parameters and constants alone."""
+        return bool(self.parameters(tensor))
+
+    def mark_activation(self, value: Any) -> None:
+        """Declare all tensors of a structure to be activations."""
+        for tensor in tensors_in(value):
+            self._taints[_key(tensor)] = ACTIVATION
+
+    def _sources(self, tensor: Any) -> frozenset[str]:
+        if not isinstance(tensor, Tensor):
+            return ACTIVATION
+        return self._taints.get(_key(tensor), ACTIVATION)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        taints = [self._taints.get(_key(t)) for t in tensors_in((args, kwargs))]
+        known = [t for t in taints if t is not None]
+        if not known:
+            return out
+        taint = ACTIVATION if ACTIVATION in known else frozenset().union(*known)
+        if taint is ACTIVATION and func.overloadpacket in _LINEAR_OPS:
+            self._note_use(func, args)
+        for tensor in tensors_in(out):
+            self._taints[_key(tensor)] = taint
+        return out
+
+    def _note_use(self, func: Any, args: Any) -> None:
+        """Record the weights among the multiplied operands; a bias is not a weight use."""
+        name = func.overloadpacket.__name__
+        operands = args[1:] if name in _BIAS_FIRST else args
+        operands = operands[:2] if name in ("convolution", "_convolution") else operands
+        found = frozenset().union(*(self.parameters(t) for t in tensors_in(operands)))
+        if found:
+            self.uses.append(WeightUse(name, found))
+
+
+_BIAS_FIRST = {"addmm", "baddbmm", "addbmm", "addmv"}
+
+
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """The tensors of a nested structure of lists, tuples, dicts and plain objects."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, list | tuple | set):
+        for item in value:
+            yield from tensors_in(item)
+    elif isinstance(value, dict):
+        yield from tensors_in(list(value.values()))
+    elif hasattr(value, "__dict__") and not isinstance(value, type | nn.Module):
+        yield from tensors_in([v for v in vars(value).values() if isinstance(v, _CONTAINERS)])
+
+
+_CONTAINERS = Tensor | list | tuple | dict
+
+
+def _key(tensor: Tensor) -> StorageWeakRef:
+    return StorageWeakRef(tensor.untyped_storage())

@@ -1,0 +1,23 @@
+"""Custom operators: the only files with backward formulas.
+
+They are ``torch.library`` ops with a registered autograd formula, the one form that survives
+``torch.export``, re-tracing by ``torch.fx`` and pickling; an ``autograd.Function`` silently turns
+back into backprop there.
+"""
+
+from fxbio.ops.convolution import convolution
+from fxbio.ops.linear import linear
+from fxbio.ops.matmul import addmm, matmul
+from fxbio.ops.norm import batch_norm, group_norm, layer_norm
+from fxbio.ops.surrogate import surrogate
+
+__all__ = [
+    "addmm",
+    "batch_norm",
+    "convolution",
+    "group_norm",
+    "layer_norm",
+    "linear",
+    "matmul",
+    "surrogate",
+]

@@ -1,0 +1,84 @@
+"""``y = x Wᵀ + b`` whose error goes back through a feedback weight."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fxbio.ops.autocast import register_autocast
+from fxbio.ops.transport import feedback_of, parse_rule
+
+__all__ = ["linear"]
+
+
+@torch.library.custom_op("fxbio::linear", mutates_args=())
+def linear(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    feedback: Tensor | None,
+    rule: str,
+    scale: float,
+) -> Tensor:
+    """``x Wᵀ + b`` in the forward pass, ``∂L/∂x = scale · δ B`` in the backward pass.
+
+    Args:
+        x: (…, in), any number of leading dimensions.
+        weight: (out, in).
+        bias: (out,) or ``None``.
+        feedback: the drawn part of B, (out, in), or ``None``.
+        rule: spec string of the rule.
+        scale: constant factor of B.
+
+    Returns:
+        (…, out), bitwise what ``F.linear(x, weight, bias)`` gives.
+    """
+    return F.linear(x, weight, bias)
+
+
+@linear.register_fake
+def _(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    feedback: Tensor | None,
+    rule: str,
+    scale: float,
+) -> Tensor:
+    return F.linear(x, weight, bias)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, weight, bias, feedback, ctx.rule, ctx.scale = inputs
+    ctx.has_bias = bias is not None
+    ctx.save_for_backward(x, weight, feedback)
+
+
+def _backward(ctx: Any, error: Tensor) -> tuple[Tensor | None, ...]:
+    x, weight, drawn = ctx.saved_tensors
+    needs_x, needs_weight, needs_bias = ctx.needs_input_grad[:3]
+    grad_x = grad_weight = grad_bias = None
+    if needs_x and parse_rule(ctx.rule).passes_error:
+        grad_x = scaled_product(error, feedback_of(weight, drawn, ctx.rule, error), ctx.scale)
+    flat_error = error.reshape(-1, error.shape[-1])
+    if needs_weight:
+        grad_weight = flat_error.t() @ x.reshape(-1, x.shape[-1])
+    if ctx.has_bias and needs_bias:
+        grad_bias = flat_error.sum(0)
+    return grad_x, grad_weight, grad_bias, None, None, None
+
+
+def scaled_product(left: Tensor, right: Tensor, scale: float) -> Tensor:
+    """``scale · left @ right``, with the scale applied where there is least to multiply."""
+    if scale == 1.0:
+        return left @ right
+    if right.numel() <= left.numel():
+        return left @ (right * scale)
+    return (left @ right) * scale
+
+
+linear.register_autograd(_backward, setup_context=_setup_context)
+register_autocast("linear", operands=3)

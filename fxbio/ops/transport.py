@@ -1,0 +1,40 @@
+"""From the rule named in a custom op to the matrix that carries the error back.
+
+The ops take a rule as its spec string, because a graph can hold strings and not Python objects:
+that is what lets a rule survive export, re-tracing and pickling.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from fxbio.rules.base import Rule, make_rule
+from fxbio.rules.spec import parse_spec
+
+__all__ = ["feedback_of", "parse_rule", "passes_error"]
+
+
+@cache
+def parse_rule(spec: str) -> Rule:
+    """The rule of a spec string such as ``usf{magnitude=xiao}``.
+
+    Raises:
+        RuleError: when the rule is not registered; a plug-in may not have been imported.
+    """
+    name, options = parse_spec(spec)
+    return make_rule(name, options)
+
+
+@torch.compiler.assume_constant_result  # dynamo can follow neither YAML nor a registry
+def passes_error(spec: str) -> bool:
+    """Whether any error passes a site under that rule, for use outside of an op."""
+    return parse_rule(spec).passes_error
+
+
+def feedback_of(weight: Tensor, drawn: Tensor | None, spec: str, dtype_of: Tensor) -> Tensor:
+    """The feedback weight without its scale, in the dtype of the error that it will meet."""
+    drawn = None if drawn is None else drawn.to(dtype_of.dtype)
+    return parse_rule(spec).feedback(weight, drawn).to(dtype_of.dtype)

@@ -1,0 +1,115 @@
+"""What one entry matches, and the errors of entries that do not match as they should."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fxbio.errors import PolicyError, UnreachableWeightError
+from fxbio.graph.site import Site, Unreachable
+from fxbio.policy.patterns import Pattern, suggest_paths
+from fxbio.policy.schema import Entry, Where
+from fxbio.policy.selector import Graph, names_norms, patterns_of, select
+
+__all__ = ["match_entry"]
+
+_INSPECT = "list the sites with: fxbio inspect MODEL"
+
+
+def match_entry(entry: Entry, graph: Graph) -> tuple[Site, ...]:
+    """The sites of an entry, in order of execution.
+
+    Raises:
+        PolicyError: when it, or one of its patterns, matches nothing although it must, or it
+            matches another number of weights than it expects.
+        UnreachableWeightError: when it means a part of the model that cannot be seen into.
+    """
+    sites = select(entry.where, graph)
+    if not entry.allow_unmatched:
+        names_opaque_part = _check_patterns(entry, graph)
+        if not sites and not names_opaque_part:
+            raise _unmatched(entry, graph)
+    if sites:
+        _check_expect(entry, sites)
+    return sites
+
+
+def _check_patterns(entry: Entry, graph: Graph) -> bool:
+    """Whether a pattern names an opaque part; raises for a pattern that names nothing.
+
+    Patterns are looked at one by one: a dead one among several others would pass unseen.
+    """
+    paths = list(dict.fromkeys(site.path for site in graph.sites))
+    dead = [p for p in patterns_of(entry.where) if not any(p.matches(path) for path in paths)]
+    leaves_alone = entry.on_unsupported == "bp" or not entry.rule.rule().rewrites
+    for pattern in dead:
+        part = _opaque_part(pattern, graph)
+        if part is None:
+            raise PolicyError(
+                f"'{pattern}' matches no site of {graph.name}",
+                location=pattern.location or entry.location,
+                notes=suggest_paths(pattern.text, paths) if pattern.kind == "glob" else [],
+                help=_INSPECT,
+            )
+        if not leaves_alone:
+            raise _asks_for_opaque(pattern, part, entry)
+    return bool(dead)
+
+
+def _opaque_part(pattern: Pattern, graph: Graph) -> Unreachable | None:
+    for part in graph.unreachable:
+        holders = (weight.rpartition(".")[0] for weight in part.weights)
+        if any(pattern.matches(path) for path in (part.path, *holders)):
+            return part
+    return None
+
+
+def _asks_for_opaque(pattern: Pattern, part: Unreachable, entry: Entry) -> UnreachableWeightError:
+    origin = f" ({part.origin})" if part.origin else ""
+    return UnreachableWeightError(
+        f"no rule can be installed in '{part.path}', which '{pattern}' asks for",
+        location=pattern.location or entry.location,
+        notes=[f"reason: {part.reason}{origin}"],
+        help="let it keep bp with 'on_unsupported: bp', or select something else",
+    )
+
+
+def _unmatched(entry: Entry, graph: Graph) -> PolicyError:
+    return PolicyError(
+        f"{entry} matches no site of {graph.name}",
+        location=entry.where.location or entry.location,
+        notes=list(_reasons(entry.where, graph)),
+        help=f"{_INSPECT}, or add 'allow_unmatched: true'",
+    )
+
+
+def _reasons(where: Where, graph: Graph) -> Iterator[str]:
+    """What can be said about keys that match something each, but nothing together."""
+    named = [s for s in graph.sites if any(glob.matches(s.path) for glob in where.module)]
+    if named and not names_norms(where) and all(site.op == "norm" for site in named):
+        yield "the sites of that name are normalisation scales: select them with op: norm"
+    elif named and where.op:
+        ops = dict.fromkeys(site.op for site in named)
+        yield f"ops of the sites of that name: {', '.join(ops)}"
+    elif where.op:
+        yield f"ops of the model: {', '.join(dict.fromkeys(s.op for s in graph.sites))}"
+    if where.type:
+        yield f"types in the model: {', '.join(dict.fromkeys(s.type for s in graph.sites))}"
+    if where.depth:
+        deepest = max((site.depth for site in graph.sites), default=0)
+        yield f"the layers of the model count from 0 to {deepest}"
+    if where.between:
+        yield f"no dataflow path leads from '{where.between[0]}' to '{where.between[1]}'"
+
+
+def _check_expect(entry: Entry, sites: tuple[Site, ...]) -> None:
+    weights = list(dict.fromkeys(site.weight for site in sites))
+    if entry.expect is None or entry.expect.admits(len(weights)):
+        return
+    some = ", ".join(weights[:5]) + (", …" if len(weights) > 5 else "")
+    uses = f" (used at {len(sites)} sites)" if len(sites) != len(weights) else ""
+    raise PolicyError(
+        f"{entry} expects {entry.expect} weights and matches {len(weights)}{uses}",
+        location=entry.expect.location or entry.location,
+        notes=[f"it matches: {some}"],
+        help=_INSPECT,
+    )

@@ -1,0 +1,184 @@
+"""YAML with positions: every key and value knows the line and column it was written at.
+
+Plain scalars follow the core schema of YAML 1.2, where PyYAML by itself follows 1.1: there
+``index: 1:5`` is the number 65 (base 60), ``1e-3`` is a string, and ``no`` is false.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+import yaml
+
+from fxbio.errors import Location, PolicyError
+
+__all__ = ["Node", "from_plain", "parse"]
+
+Scalar: TypeAlias = str | int | float | bool | None
+
+_TAG = "tag:yaml.org,2002:"
+
+
+@dataclass(frozen=True)
+class Node:
+    """A value of the policy file and its place; places are ``None`` for values from Python."""
+
+    value: Scalar | list[Node] | dict[str, Node]
+    location: Location | None = None
+    key: Location | None = None
+    """Place of the key that the value stands under."""
+
+    def plain(self) -> Any:
+        """The value without positions."""
+        if isinstance(self.value, dict):
+            return {key: node.plain() for key, node in self.value.items()}
+        if isinstance(self.value, list):
+            return [node.plain() for node in self.value]
+        return self.value
+
+
+class _Loader(yaml.SafeLoader):
+    """Scalars by the core schema of YAML 1.2; the resolvers are filled in below."""
+
+    yaml_implicit_resolvers = {}  # noqa: RUF012  (PyYAML declares it on the instance)
+
+
+def _resolve_as(tag: str, pattern: str, first: str) -> None:
+    regex = re.compile(rf"(?:{pattern})\Z")
+    for character in first or [""]:  # PyYAML keeps the resolvers of the empty scalar under ""
+        _Loader.yaml_implicit_resolvers.setdefault(character, []).append((_TAG + tag, regex))
+
+
+_resolve_as("null", "~|null|Null|NULL", "~nN")
+_resolve_as("null", "", "")
+_resolve_as("bool", "true|True|TRUE|false|False|FALSE", "tTfF")
+_resolve_as("int", r"[-+]?[0-9]+", "-+0123456789")
+_resolve_as("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", "-+.0123456789")
+
+_CONVERT: Mapping[str, Callable[[str], Scalar]] = {
+    _TAG + "null": lambda _: None,
+    _TAG + "bool": lambda text: text.lower() == "true",
+    _TAG + "int": int,
+    _TAG + "float": float,
+    _TAG + "str": str,
+}
+
+
+def parse(text: str, file: str) -> Node:
+    """Parse one YAML document.
+
+    Args:
+        text: the document.
+        file: name that the positions carry.
+
+    Returns:
+        The root value; an empty document is ``None``.
+
+    Raises:
+        PolicyError: for anything that is not YAML, a duplicate key, a key that is not a word, a
+            custom tag, or a list that contains itself.
+    """
+    reader = _Reader(file, text.split("\n"))
+    try:
+        loader = _Loader(text)
+        root = loader.get_single_node()
+    except yaml.MarkedYAMLError as error:
+        raise reader.syntax_error(error) from error
+    except yaml.YAMLError as error:
+        raise PolicyError(f"{file} is not YAML: {error}") from error
+    return reader.read(root) if root is not None else Node(None, reader.place(0, 0, 1))
+
+
+def from_plain(value: object) -> Node:
+    """Python values as nodes without positions, so that one loader checks both.
+
+    Raises:
+        PolicyError: for a value that YAML could not hold.
+    """
+    if isinstance(value, Mapping):
+        return Node({str(key): from_plain(item) for key, item in value.items()})
+    if isinstance(value, str | int | float | bool) or value is None:
+        return Node(value)
+    if isinstance(value, Sequence):
+        return Node([from_plain(item) for item in value])
+    raise PolicyError(f"a policy cannot hold a {type(value).__name__}: {value!r}")
+
+
+class _Reader:
+    """Turns composed YAML nodes into ours."""
+
+    def __init__(self, file: str, lines: list[str]) -> None:
+        self.file = file
+        self.lines = lines
+        self.done: dict[int, Node | None] = {}
+
+    def place(self, line: int, column: int, length: int) -> Location:
+        text = self.lines[line].rstrip("\r") if line < len(self.lines) else ""
+        return Location(self.file, line + 1, column + 1, text, max(1, length))
+
+    def syntax_error(self, error: yaml.MarkedYAMLError) -> PolicyError:
+        mark = error.problem_mark or error.context_mark
+        return PolicyError(
+            f"the policy is not YAML: {error.problem or error.context}",
+            location=self.place(mark.line, mark.column, 1) if mark else None,
+            notes=[error.context] if error.context and error.problem else [],
+            help="quote texts that contain ': ' or '#', or that start with '*', '&', '!' or '@'",
+        )
+
+    def location(self, node: yaml.Node) -> Location:
+        start, end = node.start_mark, node.end_mark
+        if end.line == start.line:
+            return self.place(start.line, start.column, end.column - start.column)
+        text = self.lines[start.line].rstrip()
+        return self.place(start.line, start.column, len(text) - start.column)
+
+    def read(self, node: yaml.Node) -> Node:
+        # An alias is the same node again: read once, and never inside itself.
+        if id(node) in self.done:
+            known = self.done[id(node)]
+            if known is None:
+                raise PolicyError("a value contains itself", location=self.location(node))
+            return known
+        self.done[id(node)] = None
+        result = Node(self._value(node), self.location(node))
+        self.done[id(node)] = result
+        return result
+
+    def _value(self, node: yaml.Node) -> Scalar | list[Node] | dict[str, Node]:
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node)
+        if isinstance(node, yaml.SequenceNode):
+            return [self.read(item) for item in node.value]
+        if node.tag not in _CONVERT:
+            raise PolicyError(f"unknown tag '{node.tag}'", location=self.location(node))
+        try:
+            return _CONVERT[node.tag](node.value)
+        except ValueError as error:  # an explicit tag on something else: !!int x
+            raise PolicyError(str(error), location=self.location(node)) from error
+
+    def _mapping(self, node: yaml.MappingNode) -> dict[str, Node]:
+        result: dict[str, Node] = {}
+        for key_node, value_node in node.value:
+            key = self._key(key_node)
+            if key in result:
+                first = result[key].key
+                raise PolicyError(
+                    f"'{key}' stands here twice",
+                    location=self.location(key_node),
+                    notes=[f"the first is at {first}"],
+                    help="keep one of the two",
+                )
+            result[key] = replace(self.read(value_node), key=self.location(key_node))
+        return result
+
+    def _key(self, node: yaml.Node) -> str:
+        if isinstance(node, yaml.ScalarNode) and node.tag == _TAG + "str":
+            return str(node.value)
+        raise PolicyError(
+            "a key must be a word",
+            location=self.location(node),
+            help="quote it if it is meant as a text",
+        )

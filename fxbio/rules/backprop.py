@@ -1,0 +1,52 @@
+"""Backprop and its two mutilations, which serve as controls: ``frozen`` and ``stop``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from fxbio.rules.base import Rule, rule
+
+__all__ = ["Backprop", "Frozen", "Stop"]
+
+
+@rule("bp", aliases=("backprop",))
+@dataclass(frozen=True)
+class Backprop(Rule):
+    """The error goes back through the forward weight: ``B = W``. The site is left as it is."""
+
+    paper: ClassVar[str] = "Rumelhart, Hinton & Williams 1986"
+    rewrites: ClassVar[bool] = False
+
+    def feedback(self, weight: Tensor, drawn: Tensor | None) -> Tensor:
+        """``B = W``."""
+        return weight
+
+
+@rule("frozen")
+@dataclass(frozen=True)
+class Frozen(Rule):
+    """The weight gets no update; the error still passes through it: ``∂L/∂W := 0, B = W``.
+
+    The parameter's ``requires_grad`` is switched off, so optimizers and DDP pass it by; ``revert``
+    switches it on again. The bias keeps learning.
+    """
+
+    trains_weight: ClassVar[bool] = False
+
+    def feedback(self, weight: Tensor, drawn: Tensor | None) -> Tensor:
+        """``B = W``."""
+        return weight
+
+
+@rule("stop")
+@dataclass(frozen=True)
+class Stop(Rule):
+    """The error does not pass: ``B = 0``. The weight itself learns as under backprop.
+
+    Layers that are reached through this one alone get no gradient at all, as after ``detach``.
+    """
+
+    passes_error: ClassVar[bool] = False

@@ -1,0 +1,196 @@
+"""What a rule is, and the registry of rules.
+
+A rule of the asymmetric-feedback family changes one thing: the matrix that carries the error
+back. With ``a = W h`` and ``δ = ∂L/∂a``, backprop sends ``Wᵀδ`` to the layer below; a rule sends
+``Bᵀδ``, where ``B`` has the shape of ``W``. The gradients of the weight and of the bias stay
+``δ hᵀ`` and ``Σ δ`` whatever the rule.
+
+A rule is a frozen dataclass. Its fields are its options in the policy file, and it says how ``B``
+is made by one method::
+
+    @rule("ternary")
+    @dataclass(frozen=True)
+    class Ternary(Rule):
+        \"\"\"Signs of the weights that are larger than average.\"\"\"
+
+        def feedback(self, weight, drawn):
+            return weight.sign() * (weight.abs() > weight.abs().mean())
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeVar
+
+import torch
+from torch import Tensor
+
+from fxbio.errors import RuleError, did_you_mean
+from fxbio.graph.site import OP_KINDS, OpKind
+from fxbio.rules.fan import WeightInfo
+from fxbio.rules.spec import format_spec
+
+__all__ = ["Rule", "available_rules", "find_rule", "make_rule", "rule"]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How the error crosses a linear operation on its way back.
+
+    The weight is handed to a rule in the layout in which the operation uses it; ``B`` has the
+    same shape, dtype and device.
+    """
+
+    name: ClassVar[str] = ""
+    """Name in the policy file; set by the ``rule`` decorator."""
+    aliases: ClassVar[tuple[str, ...]] = ()
+    paper: ClassVar[str] = ""
+    """Where it was published."""
+    ops: ClassVar[tuple[OpKind, ...]] = OP_KINDS
+    """Operations that it can serve."""
+    rewrites: ClassVar[bool] = True
+    """False for backprop: the site is left exactly as it is."""
+    passes_error: ClassVar[bool] = True
+    """False where no error is sent below the site."""
+    trains_weight: ClassVar[bool] = True
+    """False where the weight gets no gradient at all."""
+    draws: ClassVar[bool] = False
+    """Whether ``draw`` returns a tensor; it is then kept as a non-persistent buffer."""
+
+    def feedback(self, weight: Tensor, drawn: Tensor | None) -> Tensor:
+        """The feedback weight ``B`` up to ``scale``, evaluated in the backward pass.
+
+        Args:
+            weight: the forward weight as it was used, any floating dtype.
+            drawn: what ``draw`` returned, in the dtype of ``weight``; ``None`` without a draw.
+
+        Returns:
+            A tensor of the shape of ``weight``.
+        """
+        raise NotImplementedError(f"rule '{self.name}' does not define feedback()")
+
+    def draw(self, weight: Tensor, info: WeightInfo, generator: torch.Generator) -> Tensor | None:
+        """The fixed or random part of the feedback, made once when the model is transformed.
+
+        Args:
+            weight: the forward weight, on the CPU, for its shape and dtype.
+            info: fan-in, fan-out and operation of the weight.
+            generator: CPU generator seeded from ``(seed, name of the weight)``.
+
+        Returns:
+            A tensor of the shape of ``weight``, or ``None``.
+        """
+        return None
+
+    def scale(self, weight: Tensor, info: WeightInfo) -> float:
+        """The constant that multiplies ``feedback``, fixed when the model is transformed."""
+        return 1.0
+
+    def reads_weight(self) -> bool:
+        """Whether ``draw`` or ``scale`` depend on the values of the weight, not only its shape."""
+        return False
+
+    def redraw_period(self) -> int:
+        """Number of optimizer steps after which ``draw`` is called again; 0 for never."""
+        return 0
+
+    def unsupported(self, info: WeightInfo) -> str | None:
+        """Why this rule cannot serve such a weight, or ``None`` when it can."""
+        if info.op not in self.ops:
+            return f"rule '{self.name}' serves {', '.join(self.ops)}, not {info.op}"
+        return None
+
+    def options(self) -> dict[str, Any]:
+        """The options and their values, as they would stand under ``with:``."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+
+    def spec(self) -> str:
+        """The rule and its options in one line, from which ``parse_spec`` makes it again."""
+        return format_spec(self.name, self.options())
+
+    def __str__(self) -> str:
+        """As ``spec``, without the options that have their defaults."""
+        changed = {
+            f.name: getattr(self, f.name)
+            for f in dataclasses.fields(self)
+            if getattr(self, f.name) != f.default
+        }
+        return format_spec(self.name, changed)
+
+
+R = TypeVar("R", bound=type[Rule])
+_RULES: dict[str, type[Rule]] = {}
+
+
+def rule(name: str, *, aliases: Iterable[str] = ()) -> Callable[[R], R]:
+    """Class decorator that enters a rule into the registry under a name and its aliases.
+
+    Raises:
+        RuleError: when a name is taken by a class from elsewhere.
+    """
+
+    def register(cls: R) -> R:
+        cls.name = name
+        cls.aliases = tuple(aliases)
+        for key in (name, *cls.aliases):
+            other = _RULES.get(key)
+            if other is not None and _identity(other) != _identity(cls):
+                raise RuleError(
+                    f"two rules are called '{key}'",
+                    notes=[f"{_identity(other)} and {_identity(cls)}"],
+                    help="rename one of them",
+                )
+            _RULES[key] = cls
+        return cls
+
+    return register
+
+
+def _identity(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def find_rule(name: str) -> type[Rule]:
+    """The class of a rule by its name or alias.
+
+    Raises:
+        RuleError: for an unknown name, with the closest known ones.
+    """
+    if name not in _RULES:
+        known = sorted(_RULES)
+        guess = did_you_mean(name, known)
+        raise RuleError(
+            f"unknown rule '{name}'",
+            notes=[*([guess] if guess else []), f"known rules: {', '.join(known)}"],
+            help="list the rules with: fxbio rules",
+        )
+    return _RULES[name]
+
+
+def make_rule(name: str, options: dict[str, Any] | None = None) -> Rule:
+    """A rule from its name and options.
+
+    Raises:
+        RuleError: for an unknown rule, an unknown option, or a value out of range.
+    """
+    cls = find_rule(name)
+    options = options or {}
+    known = [f.name for f in dataclasses.fields(cls)]
+    for key in options:
+        if key in known:
+            continue
+        guess = did_you_mean(key, known)
+        allowed = f"its options: {', '.join(known)}" if known else "it has no options"
+        raise RuleError(
+            f"rule '{cls.name}' has no option '{key}'",
+            notes=[*([guess] if guess else []), allowed],
+            help=f"see: fxbio rules {cls.name}",
+        )
+    return cls(**options)
+
+
+def available_rules() -> dict[str, type[Rule]]:
+    """Rules by name, aliases left out, in alphabetical order."""
+    return {cls.name: cls for cls in sorted(set(_RULES.values()), key=lambda c: c.name)}

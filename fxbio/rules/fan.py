@@ -1,0 +1,63 @@
+"""Fan-in and fan-out of a weight, right for grouped and transposed convolutions.
+
+``torch.nn.init`` ignores groups when it counts the fan-out, which makes the feedback of a
+depthwise convolution √groups too small; see ``WeightInfo.fan_out``.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from fxbio.graph.site import OpKind
+
+__all__ = ["WeightInfo"]
+
+
+@dataclass(frozen=True)
+class WeightInfo:
+    """What a rule may know about a weight besides its values."""
+
+    name: str
+    """Qualified name of the weight."""
+    op: OpKind
+    shape: tuple[int, ...]
+    groups: int = 1
+
+    @property
+    def is_convolution(self) -> bool:
+        return self.op.startswith("conv")
+
+    @property
+    def fan_in(self) -> int:
+        """Number of inputs that one output unit sums over."""
+        match self.op:
+            case "norm":
+                return 1
+            case "matmul":
+                return self.shape[-2] if len(self.shape) > 1 else self.shape[0]
+            case "linear":
+                return self.shape[1]
+            case _ if self.op.startswith("conv_transpose"):
+                return self.shape[0] // self.groups * self._taps
+            case _:
+                return self.shape[1] * self._taps
+
+    @property
+    def fan_out(self) -> int:
+        """Number of output units that one input reaches; each group counts for itself."""
+        match self.op:
+            case "norm":
+                return 1
+            case "matmul":
+                return self.shape[-1]
+            case "linear":
+                return self.shape[0]
+            case _ if self.op.startswith("conv_transpose"):
+                return self.shape[1] * self._taps
+            case _:
+                return self.shape[0] // self.groups * self._taps
+
+    @property
+    def _taps(self) -> int:
+        return math.prod(self.shape[2:])

@@ -1,0 +1,127 @@
+"""What one call of a rule op should have done, from plain torch functions and autograd.
+
+For an operation ``f`` with forward weight ``W`` and feedback weight ``B``
+
+    ``t = f(x, B);  y = f(x.detach(), W) + (t - t.detach())``
+
+has the exact forward value, and its gradients are those of the rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fxbio.ops.transport import feedback_of, parse_rule
+from fxbio.verification.probe import OpCall
+
+__all__ = ["feedback_in_call", "oracle_gradients", "stock_output"]
+
+Arguments = dict[str, Any]
+
+
+def _linear(a: Arguments) -> Tensor:
+    return F.linear(a["x"], a["weight"], a["bias"])
+
+
+def _convolution(a: Arguments) -> Tensor:
+    geometry = ("stride", "padding", "dilation", "transposed", "output_padding", "groups")
+    return torch.convolution(a["x"], a["weight"], a["bias"], *(a[key] for key in geometry))
+
+
+def _matmul(a: Arguments) -> Tensor:
+    return torch.matmul(a["left"], a["right"])
+
+
+def _addmm(a: Arguments) -> Tensor:
+    function = torch.addmm if a["weight"].dim() == 2 else torch.baddbmm
+    return function(a["bias"], a["x"], a["weight"], beta=a["beta"], alpha=a["alpha"])
+
+
+def _einsum(a: Arguments) -> Tensor:
+    operands = [*a["activations"]]
+    operands.insert(a["weight_at"], a["weight"])
+    return torch.einsum(a["equation"], operands)
+
+
+def _batch_norm(a: Arguments) -> Tensor:
+    mean, var = (None if a[k] is None else a[k].clone() for k in ("running_mean", "running_var"))
+    rest = (a["training"], a["momentum"], a["eps"])
+    return F.batch_norm(a["x"], mean, var, a["weight"], a["bias"], *rest)
+
+
+def _layer_norm(a: Arguments) -> Tensor:
+    return F.layer_norm(a["x"], a["normalized_shape"], a["weight"], a["bias"], a["eps"])
+
+
+def _group_norm(a: Arguments) -> Tensor:
+    return F.group_norm(a["x"], a["num_groups"], a["weight"], a["bias"], a["eps"])
+
+
+_STOCK: dict[str, Callable[[Arguments], Tensor]] = {
+    "fxbio::linear": _linear,
+    "fxbio::convolution": _convolution,
+    "fxbio::matmul": _matmul,
+    "fxbio::addmm": _addmm,
+    "fxbio::einsum": _einsum,
+    "fxbio::batch_norm": _batch_norm,
+    "fxbio::layer_norm": _layer_norm,
+    "fxbio::group_norm": _group_norm,
+}
+
+_SHIFTS = ("bias",)
+"""Arguments that are added to the result: they take no part in the feedback path."""
+
+
+def stock_output(call: OpCall) -> Tensor:
+    """The result of the function that the op stands for."""
+    with torch.no_grad():
+        return _STOCK[call.op.name().split(".")[0]](call.arguments)
+
+
+def feedback_in_call(call: OpCall) -> Tensor | None:
+    """The feedback weight that the call used, or ``None`` if its rule sends no error."""
+    spec, drawn = call.arguments["rule"], call.arguments["feedback"]
+    if not parse_rule(spec).passes_error:
+        return None
+    with torch.no_grad():
+        return feedback_of(call.weight, drawn, spec, call.output) * call.arguments["scale"]
+
+
+def oracle_gradients(
+    call: OpCall, error: Tensor, feedback: Tensor | None
+) -> dict[str, Tensor | None]:
+    """The gradients that each differentiated argument should have got.
+
+    Args:
+        call: with its arguments.
+        error: gradient of the loss by the output.
+        feedback: B, or ``None`` where no error is sent.
+    """
+    stock = _STOCK[call.op.name().split(".")[0]]
+    leaves = {
+        key: value.detach().clone().requires_grad_()
+        for key, value in call.arguments.items()
+        if isinstance(value, Tensor) and key in call.gradients
+    }
+    exact_only = {call.weight_name, *_SHIFTS}
+    given = {**call.arguments, **leaves}
+    detached = {
+        key: value.detach() if isinstance(value, Tensor) and key not in exact_only else value
+        for key, value in given.items()
+    }
+    with torch.enable_grad():
+        output = stock(detached)
+        if feedback is not None:
+            carrier_arguments = {**given, call.weight_name: feedback}
+            shifts = {k: v.detach() for k, v in given.items() if k in _SHIFTS and v is not None}
+            carrier = stock({**carrier_arguments, **shifts})
+            output = output + (carrier - carrier.detach())
+        if not output.requires_grad:
+            return dict.fromkeys(leaves)
+        grads = torch.autograd.grad(output, list(leaves.values()), error, allow_unused=True)
+    return dict(zip(leaves, grads, strict=True))

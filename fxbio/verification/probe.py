@@ -1,0 +1,110 @@
+"""Watching the rule ops of a model while it runs, without changing what they compute."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+__all__ = ["OpCall", "OpProbe", "is_rule_op"]
+
+
+@dataclass
+class OpCall:
+    """One call of a rule op, with the gradients that its backward pass gave."""
+
+    op: Any
+    arguments: dict[str, Any]
+    """Arguments by the names of the op's schema; tensors detached."""
+    weight_name: str
+    """Name of the argument that is the weight."""
+    sources: frozenset[str]
+    """Parameters that the weight is computed from."""
+    output: Tensor
+    error: Tensor | None = None
+    """Gradient of the loss by the output."""
+    gradients: dict[str, Tensor] = field(default_factory=dict)
+    """Gradient by each tensor argument that got one."""
+
+    @property
+    def weight(self) -> Tensor:
+        value: Tensor = self.arguments[self.weight_name]
+        return value
+
+
+def is_rule_op(func: Any) -> bool:
+    """Whether a function is one of fxbio's custom ops."""
+    return isinstance(func, torch._ops.OpOverload) and func.namespace == "fxbio"
+
+
+def named_arguments(op: Any, args: Any, kwargs: Any) -> dict[str, Any]:
+    """The arguments of an op call by the names in its schema."""
+    names = [argument.name for argument in op._schema.arguments]
+    return {**dict(zip(names, args, strict=False)), **kwargs}
+
+
+def weight_argument(arguments: dict[str, Any]) -> str:
+    """The name of the argument that is the weight."""
+    if "weight_is_left" in arguments:
+        return "left" if arguments["weight_is_left"] else "right"
+    return "weight"
+
+
+class OpProbe(TorchFunctionMode):
+    """Records every call of a rule op that takes part in a backward pass.
+
+    Each tensor argument goes through a view of its own, whose gradient is that of this one use.
+    """
+
+    def __init__(self, sources_of: Callable[[Tensor], frozenset[str]]) -> None:
+        """
+        Args:
+            sources_of: names of the parameters that a weight is computed from.
+        """
+        super().__init__()
+        self.calls: list[OpCall] = []
+        self.seen: list[tuple[frozenset[str], str]] = []
+        """Sources and rule of every call, those without gradients included."""
+        self._sources_of = sources_of
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if not is_rule_op(func):
+            return func(*args, **kwargs)
+        arguments = named_arguments(func, args, kwargs)
+        name = weight_argument(arguments)
+        sources = self._sources_of(arguments[name])
+        self.seen.append((sources, arguments["rule"]))
+        if not torch.is_grad_enabled():
+            return func(*args, **kwargs)
+        return self._watched(func, arguments, name, sources)
+
+    def _watched(
+        self, func: Any, arguments: dict[str, Any], name: str, sources: frozenset[str]
+    ) -> Any:
+        taps = {k: v.view_as(v) for k, v in arguments.items() if _gets_gradient(v)}
+        out = func(*{**arguments, **taps}.values())
+        first: Tensor = out[0] if isinstance(out, tuple) else out
+        plain = {k: v.detach() if isinstance(v, Tensor) else v for k, v in arguments.items()}
+        call = OpCall(func, plain, name, sources, first.detach())
+        for key, tap in taps.items():
+            tap.register_hook(_keep_in(call.gradients, key))
+        if first.requires_grad:
+            first.register_hook(lambda error: setattr(call, "error", error.detach()))
+            self.calls.append(call)
+        return out
+
+
+def _gets_gradient(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.requires_grad
+
+
+def _keep_in(gradients: dict[str, Tensor], key: str) -> Callable[[Tensor], None]:
+    def hook(gradient: Tensor) -> None:
+        gradients[key] = gradient.detach()
+
+    return hook

@@ -1,0 +1,99 @@
+"""Comparing every site of a transformed model with the oracle, and with backprop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from fxbio.text import plain_text
+
+__all__ = ["SiteVerdict", "Verification"]
+
+
+@dataclass(frozen=True)
+class SiteVerdict:
+    """What was seen at one site."""
+
+    site: str
+    rule: str
+    calls: int
+    """How often the site's op ran with gradients."""
+    forward_equal: bool
+    """Whether every output was bitwise that of the stock function."""
+    gradient_error: float
+    """Largest difference from the oracle's gradients, relative to their largest entry."""
+    differs_from_bp: bool | None
+    """Whether the error sent below differs from backprop's; ``None`` where none is sent, either
+    because the rule stops it or because the input needs no gradient."""
+    problem: str | None
+
+    @property
+    def ok(self) -> bool:
+        return self.problem is None
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The verdicts of all rewritten sites."""
+
+    model: str
+    rows: tuple[SiteVerdict, ...]
+    outputs_equal: bool
+    """Whether the whole model's outputs are bitwise those under plain backprop."""
+    silent_backprop: tuple[str, ...]
+    """Parameters with a planned rule that were applied without one."""
+    idle: tuple[str, ...]
+    """Planned sites that this pass did not reach."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing at all is wrong."""
+        rows_ok = all(row.ok for row in self.rows)
+        return rows_ok and self.outputs_equal and not self.silent_backprop
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON."""
+        return {"ok": self.ok, **asdict(self)}
+
+    def render(self) -> RenderableType:
+        """A table for a terminal, failures first."""
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        table.add_column("site", overflow="fold")
+        for name in ("rule", "calls", "forward", "gradient error", "differs from bp", "verdict"):
+            table.add_column(name, justify="right" if name in ("calls", "gradient error") else "left")
+        for row in sorted(self.rows, key=lambda r: r.ok):
+            table.add_row(*_cells(row))
+        return Group(table, Text(), *self._summary())
+
+    def _summary(self) -> Iterator[Text]:
+        good = sum(row.ok for row in self.rows)
+        yield Text(f"{good} of {len(self.rows)} rewritten sites follow their rule")
+        yield Text(f"outputs bitwise equal to the original: {'yes' if self.outputs_equal else 'NO'}")
+        if self.rows:
+            worst = max(row.gradient_error for row in self.rows)
+            yield Text(f"largest difference from the oracle's gradients: {worst:.1e} (relative)")
+        for name in self.silent_backprop:
+            yield Text(f"silent backprop: {name} was applied without its rule", style="red")
+        if self.idle:
+            yield Text(f"not reached by this pass: {', '.join(self.idle)}", style="yellow")
+
+    def __str__(self) -> str:
+        return plain_text(self.render())
+
+
+def _cells(row: SiteVerdict) -> tuple[str | Text, ...]:
+    differs = {True: "yes", False: "no", None: "no error sent"}[row.differs_from_bp]
+    return (
+        row.site,
+        row.rule,
+        str(row.calls),
+        "bitwise" if row.forward_equal else "DIFFERS",
+        f"{row.gradient_error:.1e}",
+        differs,
+        Text("ok", style="green") if row.ok else Text(str(row.problem), style="red"),
+    )

@@ -1,0 +1,98 @@
+"""The witness: one forward pass of a transformed model, seen from below and from above.
+
+From above, every call of a rule op is noted; from below, the dispatcher shows every weight that
+was applied by anything else. A planned site that the first does not see, or the second does, is
+a rule that silently is not there.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+import torch
+from torch import nn
+
+from fxbio.errors import VerificationError
+from fxbio.graph.capture import run_for_structure
+from fxbio.graph.inputs import ExampleInputs
+from fxbio.graph.taint import WeightTaint
+from fxbio.policy.plan import Plan
+from fxbio.verification.probe import OpProbe
+
+__all__ = ["Witness", "check_witness", "silent_backprop"]
+
+
+class Witness:
+    """Which rule each parameter was applied with, in one forward pass."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.taint = WeightTaint(model)
+        self.probe = OpProbe(self.taint.parameters)
+
+    def run(self, model: nn.Module, args: Any, kwargs: Any) -> Any:
+        """Run the model's forward under observation and return its outputs."""
+        self.taint.mark_activation((args, kwargs))
+        with torch.enable_grad(), self.taint, self.probe:
+            return model(*args, **kwargs)
+
+    @property
+    def rules(self) -> dict[str, set[str]]:
+        """Spec strings seen, by the name of a parameter that the applied weight comes from."""
+        found: dict[str, set[str]] = defaultdict(set)
+        for sources, rule in self.probe.seen:
+            for source in sources:
+                found[source].add(rule)
+        return found
+
+    @property
+    def plain(self) -> set[str]:
+        """Parameters that were applied by operations without a rule."""
+        return set().union(*(use.sources for use in self.taint.uses))
+
+
+def check_witness(model: nn.Module, plan: Plan, inputs: ExampleInputs) -> int:
+    """Check that the planned rules run, and return how many weights were seen to run theirs.
+
+    Raises:
+        VerificationError: naming the sites that run backprop instead, or did not run.
+    """
+    def run(args: Any, kwargs: Any) -> Witness:
+        witness = Witness(model)
+        witness.run(model, args, kwargs)
+        return witness
+
+    witness = run_for_structure(model, inputs, run)
+    faults, weights = find_faults(plan, witness)
+    if faults:
+        raise VerificationError(
+            f"{len(faults)} sites do not run their rule",
+            notes=faults[:10],
+            help="give them rule: bp, or on_unsupported: bp in the entry that selects them",
+        )
+    return len(weights)
+
+
+def find_faults(plan: Plan, witness: Witness) -> tuple[list[str], set[str]]:
+    """What the plan says and the witness did not see, and the weights that were seen."""
+    faults: list[str] = []
+    weights: set[str] = set()
+    rules, silent = witness.rules, silent_backprop(plan, witness)
+    for assignment in plan.rewritten():
+        site, spec = assignment.site, plan.rule_of(assignment).spec()
+        if site.calls == 0:
+            continue
+        if not any(spec in rules.get(source, ()) for source in site.sources):
+            faults.append(f"{site.name}: rule '{assignment.rule}' was never run")
+        elif silent & set(site.sources):
+            faults.append(f"{site.name}: the weight is also applied without a rule")
+        else:
+            weights.add(site.weight)
+    return faults, weights
+
+
+def silent_backprop(plan: Plan, witness: Witness) -> set[str]:
+    """Parameters that were applied without a rule although every site of theirs has one."""
+    rewritten = {source for a in plan.rewritten() for source in a.site.sources}
+    kept = [a for a in plan.assignments if not plan.rule_of(a).rewrites and a.site.op != "norm"]
+    return (witness.plain & rewritten) - {source for a in kept for source in a.site.sources}

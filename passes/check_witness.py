@@ -1,0 +1,21 @@
+"""Check on the model itself that every planned site runs its rule."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fxbio.passes.base import Pass, PassResult, Program
+from fxbio.passes.registry import register_pass
+from fxbio.verification.witness import check_witness
+
+__all__ = ["CheckWitness"]
+
+
+@register_pass("check-witness")
+@dataclass(frozen=True)
+class CheckWitness(Pass):
+    """Runs one forward pass without arithmetic where that is possible, and sees what it applied."""
+
+    def run(self, program: Program) -> PassResult:
+        witnessed = check_witness(program.model, program.planned(), program.inputs)
+        return PassResult(False, f"{witnessed} weights seen to run their rules")

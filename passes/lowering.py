@@ -1,0 +1,147 @@
+"""How the node of one site is written with a rule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+
+from fxbio.bind.binding import BoundWeight
+from fxbio.bind.build import FeedbackSpec, PendingModule
+from fxbio.graph.follow import is_reindexing
+from fxbio.graph.functions import match_linear_call
+from fxbio.graph.site import Site
+from fxbio.ops import functional
+from fxbio.ops.functional import Backward
+from fxbio.policy.plan import Assignment, Plan
+
+__all__ = ["SiteLowering"]
+
+
+@dataclass
+class SiteLowering:
+    """Rewrites graphs by a plan."""
+
+    model: nn.Module
+    plan: Plan
+    feedback: dict[str, FeedbackSpec]
+    pending: dict[str, PendingModule]
+
+    def lower(self, graph: fx.Graph) -> int:
+        """Rewrite all planned sites of a graph in place and say how many there were."""
+        planned = {a.site.name: a for a in self.plan.rewritten()}
+        nodes = [node for node in graph.nodes if node.meta.get("site") in planned]
+        for node in nodes:
+            self._lower_node(graph, node, planned[node.meta["site"]])
+        return len(nodes)
+
+    def _lower_node(self, graph: fx.Graph, node: fx.Node, assignment: Assignment) -> None:
+        site, spec = assignment.site, self.feedback[assignment.site.name]
+        node.meta["rule"] = f"{spec.rule} ← {assignment.decided_by}"
+        if site.op == "norm" and site.leaf:
+            return  # the layer also keeps statistics, so it stays a module; binding rewrites it
+        with graph.inserting_before(node):
+            if node.op == "call_module":
+                self._lower_layer(graph, node, site, spec)
+            else:
+                self._lower_call(graph, node, site, spec)
+
+    def _lower_layer(
+        self, graph: fx.Graph, node: fx.Node, site: Site, spec: FeedbackSpec
+    ) -> None:
+        path = str(node.target)
+        layer: Any = self.model.get_submodule(path)
+        x = node.args[0] if node.args else node.kwargs["input"]
+        bias = graph.get_attr(f"{path}.bias") if layer.bias is not None else None
+        operands = (x, graph.get_attr(f"{path}.weight"), bias)
+        drawn = self._buffer(graph, site) if spec.drawn is not None else None
+        target, args = _layer_call(graph, layer, site, operands)
+        _become(node, target, args, {}, Backward(spec.spec, spec.scale, drawn))
+
+    def _lower_call(
+        self, graph: fx.Graph, node: fx.Node, site: Site, spec: FeedbackSpec
+    ) -> None:
+        operand = next(n for n in node.all_input_nodes if n.name == node.meta["operand"])
+        function = getattr(Tensor, str(node.target)) if node.op == "call_method" else node.target
+        call = match_linear_call(function, node.args, node.kwargs, lambda value: value is operand)
+        assert call is not None, f"{node} was captured as a site"
+        drawn = self._follow(graph, operand, site) if spec.drawn is not None else None
+        backward = Backward(spec.spec, spec.scale, drawn)
+        _become(node, call.target, call.args, call.kwargs, backward)
+
+    def _buffer(self, graph: fx.Graph, site: Site) -> fx.Node:
+        """The feedback buffer of a site's weight."""
+        bound = self._bound(site)
+        name = f"{site.owner}.{bound.feedback}" if site.owner else str(bound.feedback)
+        return graph.get_attr(name)
+
+    def _bound(self, site: Site) -> BoundWeight:
+        shape = self.feedback[site.name].info.shape
+        weights = self.pending[site.owner].weights
+        return next(w for w in weights if w.weight == site.weight and w.shape == shape)
+
+    def _follow(self, graph: fx.Graph, operand: fx.Node, site: Site) -> fx.Node:
+        """The feedback that belongs to an operand, through what is done to its weight."""
+        buffer = self._buffer(graph, site)
+        followed = _twin(graph, operand, site, buffer)
+        return buffer if followed is None else followed
+
+
+def _twin(graph: fx.Graph, node: fx.Node, site: Site, buffer: fx.Node) -> fx.Node | None:
+    """A node with feedback in the place of the weight, as ``followed_parameter`` describes it."""
+    if node.op == "get_attr":
+        return buffer if node.meta.get("shape") == site.feedback_shape else None
+    twins = {source: _twin(graph, source, site, buffer) for source in node.all_input_nodes}
+    if is_reindexing(node):
+        if not any(twins.values()):
+            return None
+        return graph.node_copy(node, lambda source: twins[source] or source)
+    shape = node.meta.get("shape")
+    return next((t for s, t in twins.items() if t and s.meta.get("shape") == shape), None)
+
+
+def _become(
+    node: fx.Node,
+    target: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    backward: Backward,
+) -> None:
+    node.op = "call_function"
+    node.target = target
+    node.args = args
+    node.kwargs = {**kwargs, "backward": backward}
+
+
+def _layer_call(
+    graph: fx.Graph, layer: Any, site: Site, operands: tuple[Any, ...]
+) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    """Function and arguments that a stock layer stands for."""
+    if site.op == "linear":
+        return functional.linear, operands
+    if site.op.startswith("conv_transpose"):
+        extra = _output_padding(layer, site)
+        geometry = (layer.stride, layer.padding, extra, layer.groups, layer.dilation)
+        return functional.conv_transpose, (*operands, *geometry)
+    x, weight, bias = operands
+    padding = layer.padding
+    if layer.padding_mode != "zeros":
+        sides = tuple(layer._reversed_padding_repeated_twice)
+        x = graph.call_function(F.pad, (x, sides), {"mode": layer.padding_mode})
+        padding = 0
+    return functional.conv, (x, weight, bias, layer.stride, padding, layer.dilation, layer.groups)
+
+
+def _output_padding(layer: Any, site: Site) -> tuple[int, ...]:
+    """What the recorded sizes imply; a caller may have asked for an output size."""
+    spatial = len(layer.stride)
+    pairs = zip(site.input_shape[-spatial:], site.output_shape[-spatial:], strict=True)
+    return tuple(
+        size_out - (size_in - 1) * stride + 2 * padding - dilation * (kernel - 1) - 1
+        for (size_in, size_out), stride, padding, dilation, kernel in zip(
+            pairs, layer.stride, layer.padding, layer.dilation, layer.kernel_size, strict=True
+        )
+    )

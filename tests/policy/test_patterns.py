@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import pytest
+
+from fxbio.policy.patterns import glob_fault, glob_matches, suggest_paths
+
+PATHS = ["backbone.layer1.0.conv1", "backbone.layer1.1.conv1", "backbone.layer2.0.conv1", "head.fc"]
+
+
+@pytest.mark.parametrize(
+    ("glob", "path", "expected"),
+    [
+        ("backbone", "backbone", True),
+        ("backbone", "backbone.conv1", False),
+        ("backbone.*", "backbone.conv1", True),
+        ("backbone.*", "backbone", False),
+        ("backbone.*", "backbone.layer1.conv1", False),
+        ("backbone.**", "backbone", True),
+        ("backbone.**", "backbone.layer1.0.conv1", True),
+        ("backbone.**", "backbone2.conv1", False),
+        ("**", "", True),
+        ("**", "a.b.c", True),
+        ("*", "", False),
+        ("*", "a", True),
+        ("*", "a.b", False),
+        ("**.conv1", "conv1", True),
+        ("**.conv1", "a.b.conv1", True),
+        ("**.conv1", "a.xconv1", False),
+        ("a.**.z", "a.z", True),
+        ("a.**.z", "a.b.c.z", True),
+        ("a.**.z", "a.b.c", False),
+        ("layer*.conv", "layer12.conv", True),
+        ("layer*.conv", "layer.conv", True),
+        ("layer*.conv", "layer1.0.conv", False),
+        ("l*r*", "layer4", True),
+        ("a.*.*.d", "a.b.c.d", True),
+        ("a.*.*.d", "a.b.d", False),
+        ("a.b", "axb", False),
+        ("a.[bc]", "a.b", False),
+        ("A", "a", False),
+    ],
+)
+def test_glob_matches_by_segment(glob: str, path: str, expected: bool) -> None:
+    assert glob_matches(glob, path) is expected
+
+
+@pytest.mark.parametrize("glob", ["a..b", ".a", "a.", "", "a**", "a.b**.c", "a.**::conv"])
+def test_malformed_globs_have_a_fault(glob: str) -> None:
+    assert glob_fault(glob)
+
+
+@pytest.mark.parametrize("glob", ["**", "a", "a.*", "**.conv*", "a.**.b"])
+def test_wellformed_globs_have_none(glob: str) -> None:
+    assert glob_fault(glob) is None
+
+
+@pytest.mark.parametrize(
+    ("glob", "notes"),
+    [
+        ("bacbone.**",
+         ["did you mean 'backbone'?", "at the top of the model there is: backbone, head"]),
+        ("backbone.layr2.0.conv1",
+         ["did you mean 'layer2' or 'layer1'?", "below 'backbone' there is: layer1, layer2"]),
+        ("backbone.*.*.conv9",
+         ["did you mean 'conv1'?", "below 'backbone.*.*' there is: conv1"]),
+        ("backbone.layer1",
+         ["'backbone.layer1' holds sites below it, not in itself: write 'backbone.layer1.**'"]),
+    ],
+)  # fmt: skip
+def test_suggestions_name_what_is_there(glob: str, notes: list[str]) -> None:
+    assert suggest_paths(glob, PATHS) == notes
+
+
+def test_long_lists_of_names_are_shortened() -> None:
+    assert suggest_paths("x", [f"m{i}" for i in range(15)])[-1].endswith("m11 and 3 more")

@@ -1,0 +1,213 @@
+"""The rules as such: start angles in closed form, feedback, registry, spec strings."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from fxbio.errors import FxbioError, RuleError
+from fxbio.rules import Rule, WeightInfo, available_rules, base, find_rule, make_rule, rule
+from fxbio.rules.spec import format_spec, parse_spec, split_specs
+
+SHAPE = (512, 512)
+INFO = WeightInfo("layer.weight", "linear", SHAPE)
+
+
+def weight_of(distribution: str, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    if distribution == "uniform":
+        return torch.rand(SHAPE, generator=generator) * 2 - 1
+    return torch.randn(SHAPE, generator=generator)
+
+
+def feedback_of(made: Rule, weight: Tensor, seed: int = 1) -> Tensor:
+    drawn = made.draw(weight, INFO, torch.Generator().manual_seed(seed))
+    return made.scale(weight, INFO) * made.feedback(weight, drawn)
+
+
+def angle(a: Tensor, b: Tensor) -> float:
+    cosine = (a * b).sum() / (a.norm() * b.norm())
+    return math.degrees(math.acos(cosine.item()))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "distribution", "expected"),
+    [
+        ("usf", {}, "uniform", 30.0),
+        ("usf", {}, "normal", 37.1),
+        ("signed-init", {}, "uniform", 30.0),
+        ("signed-init", {}, "normal", 37.1),
+        ("frsf", {"distribution": "uniform"}, "uniform", 41.4),
+        ("frsf", {"distribution": "normal"}, "normal", 50.5),
+        ("brsf", {"distribution": "uniform"}, "uniform", 41.4),
+        ("brsf", {"distribution": "normal"}, "normal", 50.5),
+        ("fa", {}, "uniform", 90.0),
+        ("fa", {"distribution": "normal"}, "normal", 90.0),
+    ],
+)
+def test_start_angle_is_that_of_the_closed_form(
+    name: str, options: dict[str, Any], distribution: str, expected: float
+) -> None:
+    weight = weight_of(distribution)
+    found = feedback_of(make_rule(name, options), weight)
+    assert angle(weight, found) == pytest.approx(expected, abs=0.7)
+
+
+@pytest.mark.parametrize("name", ["usf", "frsf", "brsf"])
+def test_signs_follow_the_weight(name: str) -> None:
+    weight = weight_of("normal")
+    made = make_rule(name)
+    drawn = made.draw(weight, INFO, torch.Generator().manual_seed(1))
+    assert torch.equal(made.feedback(-weight, drawn), -made.feedback(weight, drawn))
+    assert not made.reads_weight()
+    assert make_rule(name, {"magnitude": "matched"}).reads_weight()
+    assert not made.feedback(torch.zeros(SHAPE), drawn).any()
+
+
+def test_signed_init_keeps_its_first_signs() -> None:
+    weight = weight_of("normal")
+    made = make_rule("signed-init")
+    drawn = made.draw(weight, INFO, torch.Generator())
+    assert drawn is not None
+    assert torch.equal(made.feedback(-weight, drawn), torch.sign(weight))
+    assert made.reads_weight()
+
+
+def test_controls() -> None:
+    weight = weight_of("normal")
+    assert make_rule("bp").feedback(weight, None) is weight
+    assert make_rule("frozen").feedback(weight, None) is weight
+    assert [name for name, cls in available_rules().items() if not cls.passes_error] == ["stop"]
+    assert [name for name, cls in available_rules().items() if not cls.trains_weight] == ["frozen"]
+    assert [name for name, cls in available_rules().items() if not cls.rewrites] == ["bp"]
+    with pytest.raises(NotImplementedError, match="'stop' does not define feedback"):
+        make_rule("stop").feedback(weight, None)
+
+
+def test_only_batchwise_signs_are_redrawn() -> None:
+    periods = {name: make_rule(name).redraw_period() for name in available_rules()}
+    assert {name for name, period in periods.items() if period} == {"brsf"}
+    assert make_rule("brsf", {"redraw_every": 5}).redraw_period() == 5
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, True, "2"])
+def test_bad_redraw_periods_are_refused(value: object) -> None:
+    with pytest.raises(RuleError, match="redraw_every must be a whole number"):
+        make_rule("brsf", {"redraw_every": value})
+
+
+def test_names_and_aliases() -> None:
+    assert list(available_rules()) == sorted(available_rules())
+    for alias, name in {
+        "backprop": "bp",
+        "feedback-alignment": "fa",
+        "sign-symmetry": "usf",
+        "ss": "usf",
+    }.items():
+        assert find_rule(alias) is find_rule(name)
+        assert alias not in available_rules()
+
+
+def test_unknown_rules_are_refused_with_a_close_match() -> None:
+    with pytest.raises(RuleError) as caught:
+        make_rule("sign-simmetry")
+    assert caught.value.headline == "unknown rule 'sign-simmetry'"
+    assert "did you mean 'sign-symmetry'" in str(caught.value)
+    assert "known rules: backprop, bp, brsf" in str(caught.value)
+    with pytest.raises(RuleError) as caught:
+        make_rule("zzzz")
+    assert "did you mean" not in str(caught.value)
+
+
+def test_unknown_options_are_refused_with_a_close_match() -> None:
+    with pytest.raises(RuleError) as caught:
+        make_rule("ss", {"magnitud": 1.0})
+    assert caught.value.headline == "rule 'usf' has no option 'magnitud'"
+    assert "did you mean 'magnitude'" in str(caught.value)
+    with pytest.raises(RuleError, match="it has no options"):
+        make_rule("bp", {"a": 1})
+
+
+def test_a_name_is_given_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "_RULES", dict(base._RULES))
+
+    @dataclass(frozen=True)
+    class Other(Rule):
+        pass
+
+    for name, aliases in [("usf", ()), ("other", ("ss",))]:
+        with pytest.raises(RuleError, match="two rules are called") as caught:
+            rule(name, aliases=aliases)(Other)
+        assert "rename one of them" in str(caught.value)
+    rule("other-name")(Other)
+    rule("other-name")(Other)  # a module that is imported anew
+    assert make_rule("other-name") == Other()
+
+
+def test_unsupported_operations_are_named() -> None:
+    @dataclass(frozen=True)
+    class LinearOnly(Rule):
+        ops = ("linear",)
+
+    conv = WeightInfo("c.weight", "conv2d", (4, 4, 3, 3))
+    assert LinearOnly().unsupported(INFO) is None
+    assert "serves linear, not conv2d" in str(LinearOnly().unsupported(conv))
+    assert all(make_rule(name).unsupported(conv) is None for name in available_rules())
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        *(make_rule(name) for name in available_rules()),
+        make_rule("usf", {"magnitude": 0.1}),
+        make_rule("usf", {"magnitude": 1e-05}),
+        make_rule("fa", {"magnitude": 1e20, "distribution": "uniform"}),
+        make_rule("frsf", {"magnitude": "matched"}),
+        make_rule("brsf", {"magnitude": 3, "redraw_every": 7}),
+    ],
+    ids=str,
+)
+def test_a_rule_prints_as_a_spec_that_makes_it_again(made: Rule) -> None:
+    assert make_rule(*parse_spec(str(made))) == made
+    assert make_rule(*parse_spec(made.spec())) == made
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"a": 1, "b": -2.5, "c": 1e-9, "d": 1e300, "e": 0.1 + 0.2},
+        {"a": True, "b": False, "c": None},
+        {"a": "text", "b": "", "c": "yes", "d": "1", "e": "1e-3", "f": "a: b", "g": "null"},
+        {"a": [1, 2, 3], "b": ["x", "y"], "c": []},
+        {"a": {"k": [1, 2]}},
+        {"a": "a,b", "b": "x{y", "c": "}", "d": "a=b", "e": "it's", "f": "#x", "g": "[,"},
+    ],
+    ids=str,
+)
+def test_specs_round_trip(options: dict[str, Any]) -> None:
+    assert parse_spec(format_spec("some-pass", options)) == ("some-pass", options)
+
+
+def test_numbers_in_specs_may_be_written_as_people_write_them() -> None:
+    assert parse_spec("usf{magnitude=1e-3}") == ("usf", {"magnitude": 1e-3})
+    assert parse_spec(" fa{magnitude = 2E4, distribution=normal} ") == (
+        "fa",
+        {"magnitude": 2e4, "distribution": "normal"},
+    )
+
+
+def test_commas_inside_braces_do_not_separate_specs() -> None:
+    assert split_specs("a, b{x=[1,2],y=2} ,c") == ["a", "b{x=[1,2],y=2}", "c"]
+    assert split_specs("") == []
+
+
+@pytest.mark.parametrize("text", ["", "Usf", "usf{", "usf}", "usf{magnitude}", "1a", "a b"])
+def test_what_is_no_spec_is_refused(text: str) -> None:
+    with pytest.raises(FxbioError, match=r"is not a spec|has no value"):
+        parse_spec(text)
