@@ -55,10 +55,6 @@ $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "fxbio needs Python 3.11 or newer; none was found" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/installed: pyproject.toml | $(BIN)/python
-	$(PIP) -e '.[dev,demo]' $(EDITABLE)
-	@touch $@
-
 $(VENV)/models: $(VENV)/linked
 	$(PIP) -e '.[models]' $(EDITABLE)
 	@touch $@
@@ -67,6 +63,6 @@ $(VENV)/models: $(VENV)/linked
 $(VENV)/files: FORCE | $(BIN)/python
 	@printf '%s\n' $(SOURCES) | cmp -s - $@ || printf '%s\n' $(SOURCES) > $@
 
-$(VENV)/linked: $(VENV)/installed $(VENV)/files
-	$(PIP) --no-deps -e . $(EDITABLE)
+$(VENV)/linked: pyproject.toml $(VENV)/files
+	$(PIP) -e '.[dev,demo]' $(EDITABLE)
 	@touch $@

@@ -57,7 +57,7 @@ def site_table(sites: Sequence[Site]) -> Table:
     table = _table("site", "op", "weight", "parameters", "depth", "type", right=(3, 4))
     for site in sites:
         reason = f"unreachable: {site.unreachable}" if site.unreachable else site.type
-        shape = "x".join(str(size) for size in site.shape)
+        shape = "×".join(str(size) for size in site.shape)
         op = f"{site.op}, {site.groups} groups" if site.groups > 1 else site.op
         table.add_row(site.name, op, shape, f"{site.parameters:,}", str(site.depth), reason)
     return table

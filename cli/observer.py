@@ -4,18 +4,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fxbio.cli.console import log
+from fxbio.cli.console import log, print_result
 
 if TYPE_CHECKING:
     from fxbio.passes.base import Program
     from fxbio.passes.pipeline import Observer, PassRun
 
-__all__ = ["pass_observers"]
+__all__ = ["pass_observers", "show_plan"]
 
 
 def pass_observers(printing: bool, timing: bool) -> list[Observer]:
     """What is to be called after each pass."""
     return [*([print_time] if timing else []), *([graph_printer()] if printing else [])]
+
+
+def show_plan(run: PassRun, program: Program) -> None:
+    """The plan, as soon as there is one and before anything is changed."""
+    from fxbio.policy import render_plan
+
+    if run.step.name == "assign-rules":
+        print_result(render_plan(program.planned()))
 
 
 def print_time(run: PassRun, program: Program) -> None:

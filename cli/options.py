@@ -12,6 +12,7 @@ import click
 
 if TYPE_CHECKING:
     from fxbio.graph.inputs import ExampleInputs
+    from fxbio.record.record import ModelSource
     from fxbio.reference import LoadedModel
 
 __all__ = [
@@ -41,8 +42,17 @@ class ModelRequest:
     inputs: tuple[str, ...]
     model_args: tuple[str, ...]
     weights: Path | None
-    plugins: tuple[str, ...]
     seed: int
+    plugins: tuple[str, ...] = ()
+
+    def source(self) -> ModelSource:
+        """How the model can be built again."""
+        from fxbio.record.record import ModelSource
+        from fxbio.reference import parse_model_args
+
+        arguments = parse_model_args(self.model_args)
+        plugins = tuple(_absolute(plugin) for plugin in self.plugins)
+        return ModelSource(_absolute(self.reference), arguments, self.inputs, plugins)
 
     def example_inputs(self) -> ExampleInputs | None:
         """What ``--input`` describes; ``None`` without it."""
@@ -59,14 +69,28 @@ class ModelRequest:
         from fxbio.reference import load_reference, parse_model_args
 
         inputs = self.example_inputs()
-        load_plugins(self.plugins)
         arguments = parse_model_args(self.model_args)
         loaded = load_reference(self.reference, arguments, self.weights, seed=self.seed)
         return loaded, loaded.default_inputs if inputs is None else inputs
 
+    def source(self) -> ModelSource:
+        """How to build the model again, from whatever folder."""
+        from fxbio.record.record import ModelSource
+        from fxbio.reference import absolute_reference, parse_model_args
+
+        return ModelSource(
+            absolute_reference(self.reference),
+            parse_model_args(self.model_args),
+            self.inputs,
+            tuple(str(Path(p).resolve()) if p.endswith(".py") else p for p in self.plugins),
+        )
+
 
 def model_options(metavar: str = "MODEL") -> Callable[[Command], Command]:
-    """The model argument and what belongs to it, given to the command as one ``request``."""
+    """The model argument and what belongs to it, given to the command as one ``request``.
+
+    Plug-ins are loaded before the command runs, so that its policy may use their rules.
+    """
 
     def decorate(command: Command) -> Command:
         @functools.wraps(command)
@@ -79,13 +103,20 @@ def model_options(metavar: str = "MODEL") -> Callable[[Command], Command]:
             seed: int,
             **others: Any,
         ) -> None:
-            command(ModelRequest(model, inputs, model_args, weights, plugins, seed), **others)
+            load_plugins(plugins)
+            command(ModelRequest(model, inputs, model_args, weights, seed, plugins), **others)
 
         for option in (*reversed(_MODEL_OPTIONS), click.argument("model", metavar=metavar)):
             wrapped = option(wrapped)
         return wrapped
 
     return decorate
+
+
+def _absolute(reference: str) -> str:
+    """A reference that holds in any working directory."""
+    path, colon, name = reference.partition(":")
+    return f"{Path(path).resolve()}{colon}{name}" if Path(path).is_file() else reference
 
 
 plugin_option = click.option(

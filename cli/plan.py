@@ -53,8 +53,8 @@ def command(
     import fxbio
     from fxbio.policy import render_plan
 
-    loaded, inputs = request.load()
     policy = fxbio.Policy.from_yaml(policy_file)
+    loaded, inputs = request.load()
     plan = fxbio.plan(loaded.model, policy, inputs)
     if other_file is not None:
         other = fxbio.plan(loaded.model, fxbio.Policy.from_yaml(other_file), inputs)

@@ -10,7 +10,7 @@ import click
 
 from fxbio.cli.console import log, print_json, print_result
 from fxbio.cli.main import EXIT_CODES
-from fxbio.cli.observer import pass_observers
+from fxbio.cli.observer import pass_observers, show_plan
 from fxbio.cli.options import (
     MODEL_HELP,
     ModelRequest,
@@ -74,28 +74,35 @@ def command(
     """
     import fxbio
     from fxbio.passes import DEFAULT_PIPELINE
+    from fxbio.record.record import plan_of
 
     policy = fxbio.Policy.from_yaml(policy_file)
     loaded, inputs = request.load()
     folder = out or Path(f"{loaded.name}-{policy_file.stem}")
     _check_free(folder, overwrite)
-    plan = fxbio.plan(loaded.model, policy, inputs)
+    observers = pass_observers(print_between_passes, time_passes)
+    if not as_json:
+        observers = [show_plan, *observers]
     model = fxbio.transform(
         loaded.model,
-        plan,
+        policy,
         inputs,
         inplace=True,
         pipeline=DEFAULT_PIPELINE if pipeline is None else pipeline,
-        observers=pass_observers(print_between_passes, time_passes),
+        observers=observers,
     )
     verification = None if no_verify else fxbio.verify(model, inputs)
     failed = verification is not None and not verification.ok
     if not failed:
-        fxbio.save(model, folder, overwrite=overwrite)
-    written = None if failed else folder
-    _print(plan, verification, written, as_json)
+        fxbio.save(model, folder, overwrite=overwrite, source=request.source())
+    if as_json:
+        print_json(_as_dict(plan_of(model), verification, None if failed else folder))
+    elif verification is not None:
+        print_result(verification.render())
     if failed:
+        log("nothing was written, for the verification failed")
         ctx.exit(1)
+    _tell(folder)
 
 
 def _check_free(folder: Path, overwrite: bool) -> None:
@@ -106,24 +113,19 @@ def _check_free(folder: Path, overwrite: bool) -> None:
         )
 
 
-def _print(plan: Plan, verification: Verification | None, folder: Path | None, as_json: bool) -> None:
-    if as_json:
-        print_json(
-            {
-                "plan": json.loads(plan.to_json()),
-                "verification": verification.to_dict() if verification else None,
-                "folder": str(folder) if folder else None,
-            }
-        )
-    else:
-        from fxbio.policy import render_plan
+def _as_dict(
+    plan: Plan, verification: Verification | None, folder: Path | None
+) -> dict[str, object]:
+    return {
+        "plan": json.loads(plan.to_json()),
+        "verification": verification.to_dict() if verification else None,
+        "folder": str(folder) if folder else None,
+    }
 
-        print_result(render_plan(plan))
-        if verification is not None:
-            print_result(verification.render())
-    if folder is None:
-        log("nothing was written, for the verification failed")
-        return
+
+def _tell(folder: Path) -> None:
+    """What was written, and what to do with it."""
     files = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
     log(f"wrote {folder}/: {', '.join(files)}")
-    log(f"next: fxbio verify {folder}    or in Python: model = fxbio.load({str(folder)!r})")
+    log(f"next: fxbio verify {folder}")
+    log(f"      or in Python: model = fxbio.load({str(folder)!r})")

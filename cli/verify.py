@@ -9,7 +9,7 @@ import click
 
 from fxbio.cli.console import print_json, print_result
 from fxbio.cli.main import EXIT_CODES
-from fxbio.cli.options import MODEL_HELP, ModelRequest, json_option, load_plugins, model_options
+from fxbio.cli.options import MODEL_HELP, ModelRequest, json_option, model_options
 
 if TYPE_CHECKING:
     from torch import nn
@@ -68,7 +68,6 @@ def _transformed(
     if folder.is_dir():
         if policy_file is not None:
             raise click.UsageError(f"'{folder}' has its own policy: drop --policy")
-        load_plugins(request.plugins)
         return fxbio.load(folder), request.example_inputs()
     if policy_file is None:
         raise click.UsageError(

@@ -89,7 +89,7 @@ def transform(
         pipeline=str(steps),
         versions=_versions(),
         code=readable_code(program),
-        inputs=str(inputs),
+        inputs=inputs,
     )
     return target
 

@@ -20,7 +20,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("fxbio.ops",),  # an op is given the name of its rule
     ("fxbio.graph", "fxbio.policy", "fxbio.bind", "fxbio.record", "fxbio.verification"),
     ("fxbio.passes",),
-    ("fxbio", "fxbio.api"),
+    ("fxbio", "fxbio.api", "fxbio.record.folder"),
     ("fxbio.train", "fxbio.study"),
     ("fxbio.cli", "fxbio.__main__"),
 )

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from fxbio.errors import ModelError
-from fxbio.reference import load_reference, load_weights, parse_model_args
+from fxbio.reference import absolute_reference, load_reference, load_weights, parse_model_args
 
 HEADER = "import torch\nfrom torch import nn\n"
 NET = """
@@ -269,6 +269,14 @@ def test_what_is_no_reference_gets_the_forms(reference: str) -> None:
     text = message(reference)
     assert f"'{reference}' does not name a model" in text
     assert "torchvision:resnet18" in text
+
+
+def test_absolute_references(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert absolute_reference("model.py") == str(tmp_path / "model.py")
+    assert absolute_reference("model.py:build") == f"{tmp_path / 'model.py'}:build"
+    assert absolute_reference("timm:resnet18") == "timm:resnet18"
+    assert absolute_reference("resnet18") == "resnet18"
 
 
 def test_the_seed_fixes_the_weights_and_nothing_else() -> None:

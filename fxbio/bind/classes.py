@@ -14,10 +14,10 @@ from typing import Any
 from torch import nn
 
 from fxbio.bind.binding import BINDING, ModuleBinding
-from fxbio.bind.leaf import LEAF_FORWARDS, LeafForward
+from fxbio.bind.leaf import LEAF_FORWARDS
 from fxbio.bind.redraw import track_redraws
 from fxbio.bind.scope import ScopeForward
-from fxbio.graph.leaves import linear_leaf_kind, norm_leaf
+from fxbio.graph.leaves import linear_leaf_kind
 
 __all__ = ["bind_module", "is_bound", "stock_class", "unbind_module"]
 
@@ -89,12 +89,6 @@ def _new_bound(base: type[nn.Module], forward: type) -> nn.Module:
 
 
 def _forward_for(module: nn.Module) -> type:
+    """A forward of our own for the stock linear layers; for all others a scope around theirs."""
     kind = linear_leaf_kind(module)
-    if kind is not None:
-        return _leaf_forward(kind)
-    norm = norm_leaf(module)
-    return ScopeForward if norm is None else LEAF_FORWARDS[norm.__name__]
-
-
-def _leaf_forward(kind: str) -> type[LeafForward]:
-    return LEAF_FORWARDS[kind]
+    return ScopeForward if kind is None else LEAF_FORWARDS[kind]

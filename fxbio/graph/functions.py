@@ -17,6 +17,7 @@ from torch import Tensor
 
 from fxbio.graph.site import OpKind
 from fxbio.ops import functional
+from fxbio.ops.einsum import explicit_equation
 from fxbio.ops.functional import Backward
 
 __all__ = ["COMPOSITES", "LinearCall", "match_linear_call"]
@@ -79,9 +80,32 @@ def _conv_transpose(kind: OpKind) -> Callable[..., LinearCall]:
     return match
 
 
-def _bilinear(input1: Any, input2: Any, weight: Any, bias: Any = None) -> LinearCall:
-    args = (input1, input2, weight, bias)
-    return LinearCall("matmul", weight, functional.bilinear, args, {})
+def _batch_norm(
+    input: Any,
+    running_mean: Any,
+    running_var: Any,
+    weight: Any = None,
+    bias: Any = None,
+    training: Any = False,
+    momentum: Any = 0.1,
+    eps: float = 1e-5,
+) -> LinearCall:
+    args = (input, running_mean, running_var, weight, bias, training, momentum, eps)
+    return LinearCall("norm", weight, functional.batch_norm, args, {})
+
+
+def _layer_norm(
+    input: Any, normalized_shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5
+) -> LinearCall:
+    args = (input, normalized_shape, weight, bias, eps)
+    return LinearCall("norm", weight, functional.layer_norm, args, {})
+
+
+def _group_norm(
+    input: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5
+) -> LinearCall:
+    args = (input, num_groups, weight, bias, eps)
+    return LinearCall("norm", weight, functional.group_norm, args, {})
 
 
 def _matmul(*args: Any, is_weight: IsWeight, out: Any = None, **named: Any) -> LinearCall | None:
@@ -114,23 +138,16 @@ def _addmm(
     return LinearCall("matmul", weight, functional.addmm, (bias, x, weight), options)
 
 
-def _einsum(equation: str, *operands: Any, is_weight: IsWeight) -> LinearCall | None:
+def _einsum(equation: Any, *operands: Any, is_weight: IsWeight) -> LinearCall | None:
     listed = len(operands) == 1 and isinstance(operands[0], list | tuple)
-    flat = tuple(operands[0]) if listed else operands
-    weights = [k for k, operand in enumerate(flat) if is_weight(operand)]
-    if len(weights) != 1 or len(flat) < 2:
+    pair = tuple(operands[0]) if listed else operands
+    if not isinstance(equation, str) or explicit_equation(equation) is None or len(pair) != 2:
         return None
-    at = weights[0]
-    return LinearCall("matmul", flat[at], functional.einsum, (equation, *flat), {"weight_at": at})
-
-
-def _tensordot(
-    a: Any, b: Any, dims: Any = 2, out: Any = None, *, is_weight: IsWeight
-) -> LinearCall | None:
-    if out is not None or is_weight(a) == is_weight(b):
+    if is_weight(pair[0]) == is_weight(pair[1]):
         return None
-    at = int(is_weight(b))
-    return LinearCall("matmul", (a, b)[at], functional.tensordot, (a, b, dims), {"weight_at": at})
+    at = int(is_weight(pair[1]))
+    options = {"equation": equation, "weight_at": at}
+    return LinearCall("matmul", pair[at], functional.einsum, (pair[1 - at], pair[at]), options)
 
 
 _CONVS: dict[int, OpKind] = {1: "conv1d", 2: "conv2d", 3: "conv3d"}
@@ -142,11 +159,13 @@ _TRANSPOSED: dict[int, OpKind] = {
 
 _ONE_WEIGHT: dict[Any, Callable[..., LinearCall]] = {
     F.linear: _linear,
-    F.bilinear: _bilinear,
+    F.batch_norm: _batch_norm,
+    F.layer_norm: _layer_norm,
+    F.group_norm: _group_norm,
     **{getattr(torch, f"conv{d}d"): _conv(_CONVS[d]) for d in (1, 2, 3)},
     **{getattr(torch, f"conv_transpose{d}d"): _conv_transpose(_TRANSPOSED[d]) for d in (1, 2, 3)},
 }
-"""Functions whose second (for bilinear: third) argument is the weight, by definition."""
+"""Functions that say which of their arguments is the weight."""
 
 _EITHER_SIDE: dict[Any, Callable[..., LinearCall | None]] = {
     **dict.fromkeys(
@@ -168,7 +187,6 @@ _EITHER_SIDE: dict[Any, Callable[..., LinearCall | None]] = {
         [torch.addmm, torch.baddbmm, torch.Tensor.addmm, torch.Tensor.baddbmm], _addmm
     ),
     torch.einsum: _einsum,
-    torch.tensordot: _tensordot,
 }
 """Functions that may find the weight on either side, or none at all."""
 

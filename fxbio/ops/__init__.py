@@ -6,18 +6,18 @@ back into backprop there.
 """
 
 from fxbio.ops.convolution import convolution
+from fxbio.ops.einsum import einsum
 from fxbio.ops.linear import linear
 from fxbio.ops.matmul import addmm, matmul
 from fxbio.ops.norm import batch_norm, group_norm, layer_norm
-from fxbio.ops.surrogate import surrogate
 
 __all__ = [
     "addmm",
     "batch_norm",
     "convolution",
+    "einsum",
     "group_norm",
     "layer_norm",
     "linear",
     "matmul",
-    "surrogate",
 ]

@@ -6,29 +6,29 @@ Here string paddings, unbatched inputs and scalar geometry are brought into the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import NamedTuple
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from fxbio.ops import matmul as matmul_ops
+from fxbio.ops import norm
 from fxbio.ops.convolution import convolution
+from fxbio.ops.einsum import einsum as einsum_op
 from fxbio.ops.linear import linear as linear_op
-from fxbio.ops.surrogate import surrogate
 
 __all__ = [
     "Backward",
     "addmm",
-    "bilinear",
+    "batch_norm",
     "conv",
     "conv_transpose",
     "einsum",
+    "group_norm",
+    "layer_norm",
     "linear",
     "matmul",
-    "tensordot",
 ]
 
 Ints = int | Sequence[int]
@@ -71,35 +71,62 @@ def addmm(
     return matmul_ops.addmm(bias, x, weight, feedback, rule, scale, float(beta), float(alpha))
 
 
-def einsum(equation: str, *operands: Tensor, weight_at: int, backward: Backward) -> Tensor:
-    """``torch.einsum`` under a rule; ``weight_at`` counts the operands."""
-    return _surrogate(partial(torch.einsum, equation), operands, weight_at, backward)
-
-
-def bilinear(
-    x1: Tensor, x2: Tensor, weight: Tensor, bias: Tensor | None = None, *, backward: Backward
+def einsum(
+    x: Tensor, weight: Tensor, *, equation: str, weight_at: int, backward: Backward
 ) -> Tensor:
-    """``F.bilinear`` under a rule."""
-    result = _surrogate(F.bilinear, (x1, x2, weight), 2, backward)
-    return result if bias is None else result + bias
+    """``torch.einsum`` of an activation and a weight under a rule.
 
-
-def tensordot(
-    a: Tensor, b: Tensor, dims: int = 2, *, weight_at: int, backward: Backward
-) -> Tensor:
-    """``torch.tensordot`` under a rule."""
-    return _surrogate(partial(torch.tensordot, dims=dims), (a, b), weight_at, backward)
-
-
-def _surrogate(
-    function: Callable[..., Tensor], operands: tuple[Tensor, ...], at: int, backward: Backward
-) -> Tensor:
-    def evaluate(detach: bool, weight: Tensor) -> Tensor:
-        rest = [o.detach() if detach else o for o in operands]
-        return function(*rest[:at], weight, *rest[at + 1 :])
-
+    ``weight_at`` is the position of the weight in the equation.
+    """
     rule, scale, feedback = backward
-    return surrogate(evaluate, operands[at], feedback, rule, scale)
+    return einsum_op(x, weight, feedback, rule, scale, equation, weight_at)
+
+
+def batch_norm(
+    x: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+    *,
+    backward: Backward,
+) -> Tensor:
+    """``F.batch_norm`` whose scale has a rule."""
+    rule, scale, feedback = backward
+    statistics = (running_mean, running_var)
+    options = (training, momentum, eps)
+    return norm.batch_norm(x, *statistics, weight, bias, *options, feedback, rule, scale)
+
+
+def layer_norm(
+    x: Tensor,
+    normalized_shape: Sequence[int],
+    weight: Tensor,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+    *,
+    backward: Backward,
+) -> Tensor:
+    """``F.layer_norm`` whose scale has a rule."""
+    rule, scale, feedback = backward
+    return norm.layer_norm(x, list(normalized_shape), weight, bias, eps, feedback, rule, scale)
+
+
+def group_norm(
+    x: Tensor,
+    num_groups: int,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+    *,
+    backward: Backward,
+) -> Tensor:
+    """``F.group_norm`` whose scale has a rule."""
+    rule, scale, feedback = backward
+    return norm.group_norm(x, num_groups, weight, bias, eps, feedback, rule, scale)
 
 
 def conv(

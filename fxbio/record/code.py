@@ -14,6 +14,7 @@ __all__ = ["readable_code", "readable_source"]
 
 _CLEARED = re.compile(r";  (\w+ = )+None$")
 """fx frees values as early as it can, which nobody wants to read."""
+_INDEXED = re.compile(r'getattr\((self[\w.\[\]]*), "(\d+)"\)')
 
 
 def readable_code(program: Program) -> dict[str, str]:
@@ -26,14 +27,27 @@ def readable_code(program: Program) -> dict[str, str]:
 
 
 def readable_source(graph: fx.Graph, title: str) -> str:
-    """The forward that a graph stands for, each rewritten line with its rule as a comment."""
-    comments = {node.name: node.meta["rule"] for node in graph.nodes if "rule" in node.meta}
-    lines = [f"# {title}: {len(comments)} rewritten lines", ""]
-    for line in graph.python_code("self").src.strip().splitlines():
-        lines.append(_commented(_CLEARED.sub("", line.rstrip()), comments))
-    return "\n".join(line for line in lines if line.strip() != "pass") + "\n"
+    """The forward that a graph stands for, each rewritten line with its rule as a comment.
+
+    It is for reading. The whole names lead from the model's root; what runs is the user's own
+    forward, with the layers on the commented lines rewritten in place.
+    """
+    rules = {node.name: node.meta["rule"] for node in graph.nodes if "rule" in node.meta}
+    header = [
+        f"# The forward of {title} as captured: {len(rules)} lines are rewritten.",
+        "# This file is for reading; the transformed model runs its own code.",
+        "from torch import nn  # noqa",
+        "from fxbio.ops import functional as ops  # noqa",
+        "",
+        "",
+    ]
+    body = [_readable(line, rules) for line in graph.python_code("self").src.strip().splitlines()]
+    return "\n".join([*header, *(line for line in body if line.strip()), ""])
 
 
-def _commented(line: str, comments: dict[str, str]) -> str:
+def _readable(line: str, rules: dict[str, str]) -> str:
+    line = _CLEARED.sub("", line.rstrip()).replace("fxbio_ops_functional_", "ops.")
+    while _INDEXED.search(line):
+        line = _INDEXED.sub(r"\1[\2]", line)
     name = line.strip().split(" ")[0]
-    return f"{line}  # {comments[name]}" if name in comments else line
+    return f"{line}  # {rules[name]}" if name in rules else line

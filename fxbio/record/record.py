@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from torch import fx, nn
+from torch import nn
 
 from fxbio.errors import ModelError
 from fxbio.graph.inputs import ExampleInputs
 from fxbio.policy.plan import Plan
 
-__all__ = ["RECORD", "Record", "plan_of", "record_of"]
+__all__ = ["RECORD", "ModelSource", "Record", "plan_of", "record_of"]
 
 RECORD = "_fxbio_record"
 """Attribute of a transformed model that holds its ``Record``."""
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """How the stock model was built and called, so that ``load`` can do it again."""
+
+    reference: str
+    """As on the command line: ``torchvision:resnet18``, ``model.py:build``."""
+    model_args: Mapping[str, Any] = field(default_factory=dict)
+    inputs: tuple[str, ...] = ()
+    """Example inputs in the syntax of ``--input``; empty for the default ones."""
+    plugins: tuple[str, ...] = ()
+    """Files and modules that register the rules and passes that were used."""
 
 
 @dataclass(frozen=True)
@@ -24,14 +38,12 @@ class Record:
     plan: Plan
     pipeline: str
     """The passes that ran, as a spec."""
-    versions: dict[str, str]
+    versions: Mapping[str, str]
     """Versions of fxbio, torch and Python."""
-    code: dict[str, str]
+    code: Mapping[str, str]
     """Readable source of the rewritten graphs, by the path of the island."""
-    inputs: str
-    """The example inputs, in the syntax of ``--input``."""
-    reference: dict[str, Any] | None = None
-    """How the model was built, for ``fxbio.load``; ``None`` for a model made in Python."""
+    inputs: ExampleInputs
+    """What the model was captured with; ``verify`` uses it again."""
 
 
 def record_of(model: nn.Module) -> Record:

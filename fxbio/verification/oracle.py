@@ -43,9 +43,8 @@ def _addmm(a: Arguments) -> Tensor:
 
 
 def _einsum(a: Arguments) -> Tensor:
-    operands = [*a["activations"]]
-    operands.insert(a["weight_at"], a["weight"])
-    return torch.einsum(a["equation"], operands)
+    pair = (a["weight"], a["x"]) if a["weight_at"] == 0 else (a["x"], a["weight"])
+    return torch.einsum(a["equation"], *pair)
 
 
 def _batch_norm(a: Arguments) -> Tensor:

@@ -7,12 +7,17 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import Result
+from torch import nn
+
+from fxbio.reference import load_reference
 
 Command = Callable[..., Result]
 TRANSFORM = ("transform", "model.py", "--policy", "ss.yaml")
 
 
-def test_transform_writes_a_folder_that_verifies(fxbio_command: Command, folder: Path) -> None:
+def test_transform_writes_a_folder_that_verifies_from_anywhere(
+    fxbio_command: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     result = fxbio_command(*TRANSFORM)
     assert result.exit_code == 0, result.stderr
     assert "backbone.0" in result.stdout
@@ -22,7 +27,9 @@ def test_transform_writes_a_folder_that_verifies(fxbio_command: Command, folder:
     assert {"plan.md", "plan.json", "policy.yaml", "record.json", "weights.pt"} <= files
     torch.load(folder / "model-ss" / "weights.pt", weights_only=True)
 
-    verified = fxbio_command("verify", "model-ss")
+    (folder / "elsewhere").mkdir()
+    monkeypatch.chdir(folder / "elsewhere")
+    verified = fxbio_command("verify", "../model-ss")
     assert verified.exit_code == 0, verified.stderr
     assert "backbone.0" in verified.stdout
 
@@ -83,6 +90,23 @@ def test_a_failed_verification_writes_nothing_and_exits_1(
     assert "nothing was written" in result.stderr
     assert not (folder / "model-ss").exists()
     assert fxbio_command("verify", "model.py", "--policy", "ss.yaml").exit_code == 1
+
+
+def test_the_folder_knows_how_its_model_was_built(fxbio_command: Command, folder: Path) -> None:
+    import fxbio
+
+    options = ("--model-arg", "width=6", "--input", "1x3x9x9", "--weights", "weights.pt")
+    torch.save(_net(folder, width=6).state_dict(), "weights.pt")
+    result = fxbio_command(*TRANSFORM, *options)
+    assert result.exit_code == 0, result.stderr
+    loaded = fxbio.load("model-ss").state_dict()
+    saved = torch.load("weights.pt", weights_only=True)
+    assert list(loaded) == list(saved)
+    assert all(torch.equal(loaded[key], saved[key]) for key in saved)
+
+
+def _net(folder: Path, **arguments: object) -> nn.Module:
+    return load_reference(str(folder / "model.py"), arguments).model
 
 
 def test_passes_can_be_watched(fxbio_command: Command, folder: Path) -> None:

@@ -149,17 +149,19 @@ def _addmm(name: str, x: Shape, weight: Shape, bias: Shape, beta: float, alpha: 
     )
 
 
-def _surrogate(name: str, x: Shape, weight: Shape, equation: str) -> Case:
-    def ours(
-        a: Tensor, w: Tensor, b: Tensor | None, feedback: Tensor | None, rule: str, scale: float
-    ) -> Tensor:
-        def function(detach: bool, matrix: Tensor) -> Tensor:
-            return torch.einsum(equation, a.detach() if detach else a, matrix)
-
-        return ops.surrogate(function, w, feedback, rule, scale)
+def _einsum(name: str, x: Shape, weight: Shape, equation: str, weight_at: int = 1) -> Case:
+    def pair(a: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
+        return (w, a) if weight_at == 0 else (a, w)
 
     return Case(
-        f"surrogate-{name}", x, weight, None, lambda a, w, b: torch.einsum(equation, a, w), ours
+        f"einsum-{name}",
+        x,
+        weight,
+        None,
+        lambda a, w, b: torch.einsum(equation, *pair(a, w)),
+        lambda a, w, b, feedback, rule, scale: ops.einsum(
+            a, w, feedback, rule, scale, equation, weight_at
+        ),
     )
 
 
@@ -217,7 +219,11 @@ CASES: tuple[Case, ...] = (
     _addmm("2d-scaled", (5, 4), (4, 3), (5, 1), 0.5, -2.0),
     _addmm("batched", (2, 5, 4), (2, 4, 3), (2, 5, 3), 1.0, 1.0),
     _addmm("batched-scaled", (2, 5, 4), (2, 4, 3), (1, 3), 2.0, 0.25),
-    _surrogate("einsum", (2, 5, 8), (4, 8, 3), "bti,hio->bhto"),
+    _einsum("heads", (2, 5, 8), (4, 8, 3), "bti,hio->bhto"),
+    _einsum("heads-out", (2, 4, 5, 3), (4, 3, 8), "bhto,hoi->bti"),
+    _einsum("first", (5, 8), (6, 8), "oi, bi -> bo", weight_at=0),
+    _einsum("implicit", (5, 8), (8, 3), "zi,ia"),
+    _einsum("scalar", (8,), (8,), "i,i->"),
     _batch_norm("2d-training", (6, 4), True),
     _batch_norm("4d-training", (3, 4, 5, 2), True),
     _batch_norm("5d-training-untracked", (3, 4, 2, 3, 2), True, tracked=False),
@@ -247,7 +253,7 @@ ONE_EACH: tuple[Case, ...] = tuple(
         "matmul-left-3d",
         "addmm-2d",
         "addmm-batched",
-        "surrogate-einsum",
+        "einsum-heads",
         "batch_norm-4d-training",
         "batch_norm-4d-evaluation",
         "layer_norm-last",

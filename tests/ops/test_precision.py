@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.ops.cases import ONE_EACH, Case, find
+from tests.ops.cases import CASES, ONE_EACH, Case, find
 from tests.ops.oracle import draw_for, gradients, inputs, published, reference
 
 one_each = pytest.mark.parametrize("case", ONE_EACH, ids=lambda case: case.name)
@@ -49,6 +49,15 @@ def test_autocast_gives_the_dtypes_and_values_of_torch(
     assert found.dtype == expected.dtype
     assert torch.equal(found, expected)
     same(gradients(found, tensors), gradients(expected, tensors))
+
+
+@pytest.mark.parametrize("name", [c.name for c in CASES if c.name.startswith("einsum")])
+def test_autocast_casts_every_einsum_as_torch_does(name: str) -> None:
+    case = find(name)
+    tensors = inputs(*case.shapes, dtype=torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        expected = case.stock(*tensors)  # type: ignore[arg-type]
+        same([run(case, tensors, "bp")], [expected])
 
 
 @one_each

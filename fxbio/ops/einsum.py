@@ -1,0 +1,101 @@
+"""``einsum`` of an activation and a weight, whose error goes back through a feedback weight."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fxbio.ops.autocast import register_autocast
+from fxbio.ops.transport import feedback_of, parse_rule
+
+__all__ = ["einsum", "explicit_equation"]
+
+
+def explicit_equation(equation: str) -> tuple[str, str, str] | None:
+    """The subscripts of two operands and of the result.
+
+    Returns:
+        ``None`` where the gradients are not einsums of the same letters: with an ellipsis, a
+        diagonal, or an index that is summed within one operand. Also where nothing is summed at
+        all, which torch multiplies elementwise and out of reach of autocast.
+    """
+    inputs, arrow, output = equation.replace(" ", "").partition("->")
+    operands = inputs.split(",")
+    if len(operands) != 2 or "." in equation:
+        return None
+    first, second = operands
+    if not arrow:
+        letters = first + second
+        output = "".join(sorted(c for c in set(letters) if letters.count(c) == 1))
+    diagonal = any(len(set(part)) < len(part) for part in (first, second, output))
+    lonely = set(first) - set(second + output) | set(second) - set(first + output)
+    summed = set(first) - set(output)
+    return None if diagonal or lonely or not summed else (first, second, output)
+
+
+@torch.library.custom_op("fxbio::einsum", mutates_args=())
+def einsum(
+    x: Tensor,
+    weight: Tensor,
+    feedback: Tensor | None,
+    rule: str,
+    scale: float,
+    equation: str,
+    weight_at: int,
+) -> Tensor:
+    """``torch.einsum`` in the forward pass, one with ``scale · B`` in the backward pass.
+
+    Args:
+        x: the activation.
+        weight: the weight.
+        feedback: the drawn part of B in the shape of ``weight``, or ``None``.
+        rule: spec string of the rule.
+        scale: constant factor of B.
+        equation: subscripts that ``explicit_equation`` accepts.
+        weight_at: whether the weight is the first (0) or the second (1) operand.
+    """
+    return torch.einsum(equation, *_ordered(x, weight, weight_at))
+
+
+@einsum.register_fake
+def _(
+    x: Tensor,
+    weight: Tensor,
+    feedback: Tensor | None,
+    rule: str,
+    scale: float,
+    equation: str,
+    weight_at: int,
+) -> Tensor:
+    return torch.einsum(equation, *_ordered(x, weight, weight_at))
+
+
+def _ordered(x: Tensor, weight: Tensor, weight_at: int) -> tuple[Tensor, Tensor]:
+    return (weight, x) if weight_at == 0 else (x, weight)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, weight, feedback, ctx.rule, ctx.scale, ctx.equation, ctx.weight_at = inputs
+    ctx.save_for_backward(x, weight, feedback)
+
+
+def _backward(ctx: Any, error: Tensor) -> tuple[Tensor | None, ...]:
+    x, weight, drawn = ctx.saved_tensors
+    needs_x, needs_weight = ctx.needs_input_grad[:2]
+    subscripts = explicit_equation(ctx.equation)
+    assert subscripts is not None
+    of_weight, of_x = subscripts[ctx.weight_at], subscripts[1 - ctx.weight_at]
+    of_error = subscripts[2]
+    grad_x = grad_weight = None
+    if needs_x and parse_rule(ctx.rule).passes_error:
+        matrix = feedback_of(weight, drawn, ctx.rule, error) * ctx.scale
+        grad_x = torch.einsum(f"{of_error},{of_weight}->{of_x}", error, matrix)
+    if needs_weight:
+        grad_weight = torch.einsum(f"{of_error},{of_x}->{of_weight}", error, x)
+    return grad_x, grad_weight, *[None] * 5
+
+
+einsum.register_autograd(_backward, setup_context=_setup_context)
+register_autocast("einsum", operands=2)

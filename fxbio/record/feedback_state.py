@@ -1,0 +1,78 @@
+"""The feedback of a transformed model as data: what a saved model must find again."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from fxbio.bind.binding import BINDING, BoundWeight, ModuleBinding
+from fxbio.bind.install import bound_modules
+from fxbio.errors import RecordError
+from fxbio.ops.transport import parse_rule
+
+__all__ = ["digests", "irreproducible", "restore", "scales"]
+
+
+def _bound_weights(model: nn.Module) -> Iterator[tuple[str, nn.Module, BoundWeight]]:
+    """Every bound weight under a key of its own: module path and weight."""
+    for path, module in bound_modules(model):
+        for bound in getattr(module, BINDING).weights:
+            yield _key(path, bound), module, bound
+
+
+def _key(path: str, bound: BoundWeight) -> str:
+    return f"{path}:{bound.weight}:{'x'.join(map(str, bound.shape))}"
+
+
+def scales(model: nn.Module) -> dict[str, float]:
+    """Constant factor of each feedback weight."""
+    return {key: bound.scale for key, _, bound in _bound_weights(model)}
+
+
+def digests(model: nn.Module) -> dict[str, str]:
+    """SHA-256 of each drawn feedback tensor."""
+    found = {}
+    for key, module, bound in _bound_weights(model):
+        drawn = bound.backward(module).feedback
+        if drawn is not None:
+            found[key] = _digest(drawn)
+    return found
+
+
+def _digest(tensor: Tensor) -> str:
+    values = tensor.detach().cpu().float().contiguous().numpy()
+    return hashlib.sha256(values.tobytes()).hexdigest()
+
+
+def irreproducible(model: nn.Module) -> dict[str, Tensor]:
+    """Drawn feedback that depends on weights as they once were, and not on a seed alone."""
+    found = {}
+    for key, module, bound in _bound_weights(model):
+        drawn = bound.backward(module).feedback
+        if drawn is not None and parse_rule(bound.rule).reads_weight():
+            found[key] = drawn.detach().cpu().clone()
+    return found
+
+
+@torch.no_grad()
+def restore(model: nn.Module, saved_scales: dict[str, float], saved: dict[str, Tensor]) -> None:
+    """Put saved scales and saved feedback in the place of those that were made anew.
+
+    Raises:
+        RecordError: when the saved state is of other weights.
+    """
+    known = scales(model)
+    if set(known) != set(saved_scales):
+        odd = sorted(set(known) ^ set(saved_scales))
+        raise RecordError("the record is of another model", notes=[f"for instance: {odd[0]}"])
+    for key, module, bound in _bound_weights(model):
+        if key in saved:
+            bound.backward(module).feedback.copy_(saved[key])  # type: ignore[union-attr]
+    for path, module in bound_modules(model):
+        binding: ModuleBinding = getattr(module, BINDING)
+        weights = tuple(replace(w, scale=saved_scales[_key(path, w)]) for w in binding.weights)
+        object.__setattr__(module, BINDING, replace(binding, weights=weights))

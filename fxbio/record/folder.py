@@ -1,0 +1,213 @@
+"""A transformed model as a folder: written whole or not at all, and read back with its digests."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from fxbio import __version__
+from fxbio.api import transform
+from fxbio.bind.redraw import redraw_counts, set_redraw_counts
+from fxbio.errors import FxbioError, RecordError
+from fxbio.policy import Plan, plan_markdown
+from fxbio.record.feedback_state import digests, irreproducible, restore, scales
+from fxbio.record.record import ModelSource, record_of
+
+__all__ = ["load", "save"]
+
+_SCHEMA = 1
+_FILES = ("plan.json", "record.json", "weights.pt")
+
+
+def save(
+    model: nn.Module,
+    folder: str | Path,
+    *,
+    overwrite: bool = False,
+    source: ModelSource | None = None,
+) -> None:
+    """Write a transformed model to a folder.
+
+    The folder holds ``plan.md`` and ``plan.json``, ``policy.yaml`` as given, ``record.json``,
+    ``weights.pt`` (the stock ``state_dict``), ``rewritten/*.py``, and ``feedback.pt`` where
+    feedback depends on weights of the past.
+
+    Args:
+        model: a transformed model.
+        folder: must not exist, or be replaced.
+        overwrite: replace an existing folder.
+        source: how ``load`` can build the stock model by itself.
+
+    Raises:
+        ModelError: when the model was not transformed.
+        RecordError: when the folder exists.
+    """
+    record, target = record_of(model), Path(folder)
+    if target.exists() and not overwrite:
+        raise RecordError(f"'{target}' exists already", help="choose another, or overwrite it")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        _write(model, scratch, source)
+        _put_in_place(scratch, target)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _put_in_place(scratch: Path, target: Path) -> None:
+    """Exchange folders so that one of the two is there at any moment."""
+    scratch.chmod(0o755)
+    if not target.exists():
+        scratch.rename(target)
+        return
+    old = target.with_name(f".{target.name}-old-{os.getpid()}")
+    target.rename(old)
+    scratch.rename(target)
+    shutil.rmtree(old)
+
+
+def _write(model: nn.Module, folder: Path, source: ModelSource | None) -> None:
+    record = record_of(model)
+    plan = record.plan
+    (folder / "plan.md").write_text(plan_markdown(plan))
+    (folder / "plan.json").write_text(plan.to_json())
+    (folder / "policy.yaml").write_text(plan.policy_text)
+    torch.save({k: v.detach().cpu() for k, v in model.state_dict().items()}, folder / "weights.pt")
+    past = irreproducible(model)
+    if past:
+        torch.save(past, folder / "feedback.pt")
+    (folder / "rewritten").mkdir()
+    for path, code in record.code.items():
+        (folder / "rewritten" / f"{path or plan.model}.py").write_text(code)
+    content = {
+        "schema": _SCHEMA,
+        "model": plan.model,
+        "versions": dict(record.versions),
+        "pipeline": record.pipeline,
+        "source": None if source is None else asdict(source),
+        "plan": plan.digest,
+        "weights": _file_digest(folder / "weights.pt"),
+        "scales": scales(model),
+        "feedback": digests(model),
+        "updates": redraw_counts(model),
+    }
+    (folder / "record.json").write_text(json.dumps(content, indent=2) + "\n")
+
+
+def load(
+    folder: str | Path, model: nn.Module | None = None, example_inputs: Any = None
+) -> nn.Module:
+    """Rebuild the transformed model of a folder.
+
+    Args:
+        folder: as ``save`` wrote it.
+        model: a stock model of the same architecture, changed in place; it may be left out where
+            the folder says how to build one.
+        example_inputs: as for ``capture``; by default as the folder says.
+
+    Raises:
+        RecordError: when the folder is incomplete or damaged, belongs to another model, or what
+            is rebuilt differs from what was saved.
+        ModelError: when the stock model cannot be built.
+    """
+    content, plan = _read(Path(folder))
+    if model is None:
+        model, inputs = _build(content, Path(folder))
+        example_inputs = inputs if example_inputs is None else example_inputs
+    _load_weights(model, Path(folder))
+    try:
+        model = transform(model, plan, example_inputs, inplace=True, pipeline=content["pipeline"])
+    except FxbioError as error:
+        raise RecordError(
+            f"'{folder}' does not fit this {type(model).__name__}", notes=[error.headline]
+        ) from error
+    past = Path(folder) / "feedback.pt"
+    saved = torch.load(past, weights_only=True) if past.exists() else {}
+    set_redraw_counts(model, content["updates"])
+    restore(model, content["scales"], saved)
+    _check_feedback(model, content)
+    return model
+
+
+def _read(folder: Path) -> tuple[dict[str, Any], Plan]:
+    missing = [name for name in _FILES if not (folder / name).is_file()]
+    if missing:
+        raise RecordError(
+            f"'{folder}' is not a transformed model", notes=[f"missing: {', '.join(missing)}"]
+        )
+    try:
+        content: dict[str, Any] = json.loads((folder / "record.json").read_text())
+    except json.JSONDecodeError as error:
+        raise RecordError(f"'{folder}/record.json' is damaged: {error}") from error
+    if content.get("schema") != _SCHEMA:
+        raise RecordError(
+            f"'{folder}' was written in format {content.get('schema')}, this is format {_SCHEMA}",
+            help="load it with the version of fxbio that wrote it",
+        )
+    plan = Plan.from_json((folder / "plan.json").read_text())
+    if plan.digest != content["plan"]:
+        raise RecordError(f"'{folder}/plan.json' is not the plan of its record.json")
+    if _file_digest(folder / "weights.pt") != content["weights"]:
+        raise RecordError(f"'{folder}/weights.pt' is damaged: its digest differs from the record")
+    return content, plan
+
+
+def _build(content: dict[str, Any], folder: Path) -> tuple[nn.Module, Any]:
+    from fxbio.graph.input_spec import parse_inputs
+    from fxbio.plugins import load_plugin
+    from fxbio.reference import load_reference
+
+    if content["source"] is None:
+        raise RecordError(
+            f"'{folder}' does not say how to build {content['model']}",
+            help="pass a stock model: fxbio.load(folder, model)",
+        )
+    source = ModelSource(**content["source"])
+    for plugin in source.plugins:
+        load_plugin(plugin)
+    loaded = load_reference(source.reference, source.model_args)
+    inputs = parse_inputs(source.inputs) if source.inputs else loaded.default_inputs
+    return loaded.model, inputs
+
+
+def _load_weights(model: nn.Module, folder: Path) -> None:
+    state = torch.load(folder / "weights.pt", weights_only=True)
+    feedback = [key for key in state if "fxbio_feedback_" in key]  # there with persist_feedback
+    for key in feedback:
+        del state[key]
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        first = str(error).splitlines()
+        raise RecordError(
+            f"the weights of '{folder}' do not fit this {type(model).__name__}", notes=first[1:6]
+        ) from error
+
+
+def _check_feedback(model: nn.Module, content: dict[str, Any]) -> None:
+    found = digests(model)
+    wrong = [key for key, digest in content["feedback"].items() if found.get(key) != digest]
+    if not wrong:
+        return
+    versions = content["versions"]
+    raise RecordError(
+        "the feedback that was drawn now is not the feedback that was saved",
+        notes=[
+            f"{len(wrong)} of {len(found)} differ, for instance {wrong[0]}",
+            f"saved with torch {versions['torch']}, this is torch {torch.__version__}",
+        ],
+        help=f"use the versions of the record, or transform anew with fxbio {__version__}",
+    )
+
+
+def _file_digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
