@@ -41,8 +41,9 @@ types: setup  ## mypy --strict
 unit: setup  ## pytest on two processes
 	$(BIN)/pytest -n 2
 
-bench: setup  ## step times against plain backprop, as ratios
+bench: setup  ## step times and compile times against plain backprop, as ratios
 	$(BIN)/python tests/benchmarks/step_time.py
+	$(BIN)/python tests/benchmarks/compile_time.py
 
 sweep: $(VENV)/models  ## capture, transform and verify every model of the zoos
 	$(BIN)/python tests/sweep.py

@@ -73,18 +73,6 @@ class ModelRequest:
         loaded = load_reference(self.reference, arguments, self.weights, seed=self.seed)
         return loaded, loaded.default_inputs if inputs is None else inputs
 
-    def source(self) -> ModelSource:
-        """How to build the model again, from whatever folder."""
-        from fxbio.record.record import ModelSource
-        from fxbio.reference import absolute_reference, parse_model_args
-
-        return ModelSource(
-            absolute_reference(self.reference),
-            parse_model_args(self.model_args),
-            self.inputs,
-            tuple(str(Path(p).resolve()) if p.endswith(".py") else p for p in self.plugins),
-        )
-
 
 def model_options(metavar: str = "MODEL") -> Callable[[Command], Command]:
     """The model argument and what belongs to it, given to the command as one ``request``.

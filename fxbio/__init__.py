@@ -13,6 +13,7 @@ Names are loaded when they are first used, so importing fxbio is cheap.
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -80,3 +81,10 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted([*globals(), *__all__])
+
+
+# In a checkout, passes/ and cli/ stand beside this package and not in it. Python that is started
+# there finds this folder before the installed package, and must find those two as well.
+_HERE = os.path.dirname(os.path.abspath(__file__))
+if not os.path.isdir(os.path.join(_HERE, "passes")):
+    __path__.append(os.path.dirname(_HERE))

@@ -86,6 +86,8 @@ class SiteLowering:
     def _follow(self, graph: fx.Graph, operand: fx.Node, site: Site) -> fx.Node:
         """The feedback that belongs to an operand, through what is done to its weight."""
         buffer = self._buffer(graph, site)
+        if site.leaf:
+            return buffer  # a layer's feedback has the shape of the weight that the layer serves
         followed = _twin(graph, operand, site, buffer)
         return buffer if followed is None else followed
 

@@ -204,8 +204,10 @@ class Recorder(TorchFunctionMode):
         if linear_leaf_kind(self._modules[self._path]) is not None:
             leaf = self._path  # a stock layer whose weight is computed by a hook or parametrization
         owner = None if leaf is not None else self._owner(sources)
-        operand = None if leaf is not None else self._table.arguments(call.weight)
-        followed = None if operand is None else followed_parameter(operand)
+        operand = None
+        if node.op != "call_module":
+            operand = self._table.arguments(call.weight)
+        followed = followed_parameter(operand) if leaf is None and operand is not None else None
         self._recording.uses.append(
             RawUse(
                 node=node,

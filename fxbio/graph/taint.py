@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
-__all__ = ["WeightTaint", "WeightUse", "tensors_in"]
+__all__ = ["WeightTaint", "WeightUse", "plain_tensors", "tensors_in"]
 
 aten = torch.ops.aten
 
@@ -28,6 +28,7 @@ _LINEAR_OPS = {
     aten.addbmm,
     aten.mv,
     aten.addmv,
+    *(aten.addmm_, aten.baddbmm_, aten.addbmm_, aten.addmv_),
     aten.convolution,
     aten._convolution,
     aten._trilinear,
@@ -46,6 +47,12 @@ _LINEAR_OPS = {
 
 ACTIVATION: frozenset[str] = frozenset()
 """The taint of whatever depends on an input; other taints name parameters and buffers."""
+
+_CHANCE = "<random>"
+"""Stands in a taint for numbers that were drawn: alone they are data, with a weight its noise."""
+
+_BUILT_IN = {"aten", "prims", "prim", "inductor", "profiler", "fxbio"}
+"""Namespaces of ops that are known: torch's own are looked into, fxbio's carry their rule."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +76,9 @@ class WeightTaint(TorchDispatchMode):
         self.uses: list[WeightUse] = []
         self._parameters = {name for name, _ in model.named_parameters()}
         self._taints: dict[StorageWeakRef, frozenset[str]] = {}
-        for name, tensor in chain(model.named_buffers(), model.named_parameters()):
+        self._modulated: dict[StorageWeakRef, frozenset[str]] = {}
+        own = (plain_tensors(model), model.named_buffers(), model.named_parameters())
+        for name, tensor in chain(*own):
             self._taints[_key(tensor)] = frozenset({name})
 
     def parameters(self, tensor: Any) -> frozenset[str]:
@@ -78,11 +87,20 @@ class WeightTaint(TorchDispatchMode):
 
     def buffers(self, tensor: Any) -> frozenset[str]:
         """Buffers from which, with parameters, a tensor is computed; empty for an activation."""
-        return self._sources(tensor) - self._parameters
+        return self._sources(tensor) - self._parameters - {_CHANCE}
 
     def is_weight(self, tensor: Any) -> bool:
         """Whether a tensor is computed from parameters and constants alone."""
         return bool(self.parameters(tensor))
+
+    def is_data(self, tensor: Any) -> bool:
+        """Whether a tensor depends on an input, or was drawn by chance with no weight in it."""
+        taint = self._taints.get(_key(tensor))
+        return taint is not None and (not taint or _CHANCE in taint) and not self.is_weight(tensor)
+
+    def modulated_by(self, tensor: Any) -> frozenset[str]:
+        """Parameters that an activation is an elementwise product of: a weight made to measure."""
+        return self._modulated.get(_key(tensor), frozenset())
 
     def mark_activation(self, value: Any) -> None:
         """Declare all tensors of a structure to be activations."""
@@ -97,28 +115,62 @@ class WeightTaint(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
-        taints = [self._taints.get(_key(t)) for t in tensors_in((args, kwargs))]
-        known = [t for t in taints if t is not None]
+        operands = list(tensors_in((args, kwargs)))
+        known = [t for t in map(self._taints.get, map(_key, operands)) if t is not None]
+        if torch.Tag.nondeterministic_seeded in func.tags:
+            known.append(frozenset({_CHANCE}))
         if not known:
             return out
         taint = ACTIVATION if ACTIVATION in known else frozenset().union(*known)
-        if taint is ACTIVATION and func.overloadpacket in _LINEAR_OPS:
-            self._note_use(func, args)
+        if taint is ACTIVATION:
+            self._note_use(func, args, kwargs)
+            self._note_modulation(func, operands, out)
         for tensor in tensors_in(out):
             self._taints[_key(tensor)] = taint
         return out
 
-    def _note_use(self, func: Any, args: Any) -> None:
+    def _note_use(self, func: Any, args: Any, kwargs: Any) -> None:
         """Record the weights among the multiplied operands; a bias is not a weight use."""
         name = func.overloadpacket.__name__
-        operands = args[1:] if name in _BIAS_FIRST else args
-        operands = operands[:2] if name in ("convolution", "_convolution") else operands
+        if func.namespace not in _BUILT_IN:
+            # An op from elsewhere may do anything with a matrix; scales and biases are vectors.
+            operands = [t for t in tensors_in((args, kwargs)) if t.dim() > 1]
+        elif func.overloadpacket in _LINEAR_OPS:
+            operands = args[1:] if name.rstrip("_") in _BIAS_FIRST else args
+            operands = operands[:2] if name in ("convolution", "_convolution") else operands
+        else:
+            return
         found = frozenset().union(*(self.parameters(t) for t in tensors_in(operands)))
         if found:
             self.uses.append(WeightUse(name, found))
 
+    def _note_modulation(self, func: Any, operands: list[Tensor], out: Any) -> None:
+        """Follow elementwise products of a matrix with an activation, and what only moves them."""
+        if not isinstance(out, Tensor) or func.namespace != "aten":
+            return
+        if func.overloadpacket in _ELEMENTWISE:
+            found = [self.parameters(t) for t in operands if t.dim() > 1 and t.shape == out.shape]
+            found += [self.modulated_by(t) for t in operands]
+        elif func.is_view or func.overloadpacket in _MOVING:
+            found = [self.modulated_by(t) for t in operands]
+        else:
+            found = []
+        if sources := frozenset().union(*found):
+            self._modulated[_key(out)] = sources
+
+
+_ELEMENTWISE = {aten.mul, aten.div, aten.mul_, aten.div_}
+_MOVING = {aten.clone, aten._to_copy, aten._unsafe_view, aten.expand, aten.view}
 
 _BIAS_FIRST = {"addmm", "baddbmm", "addbmm", "addmv"}
+
+
+def plain_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Tensors that modules hold as ordinary attributes, with their qualified names."""
+    for path, module in model.named_modules():
+        for name, value in vars(module).items():
+            if isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
+                yield (f"{path}.{name}" if path else name), value
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:

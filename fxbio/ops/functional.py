@@ -12,11 +12,12 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import Tensor
 
-from fxbio.ops import matmul as matmul_ops
 from fxbio.ops import norm
 from fxbio.ops.convolution import convolution
 from fxbio.ops.einsum import einsum as einsum_op
 from fxbio.ops.linear import linear as linear_op
+from fxbio.ops.matmul import addmm as addmm_op
+from fxbio.ops.matmul import matmul as matmul_op
 
 __all__ = [
     "Backward",
@@ -54,7 +55,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, backward: B
 def matmul(left: Tensor, right: Tensor, *, weight_is_left: bool, backward: Backward) -> Tensor:
     """``torch.matmul`` of a weight and an activation under a rule."""
     rule, scale, feedback = backward
-    return matmul_ops.matmul(left, right, feedback, rule, scale, weight_is_left)
+    return matmul_op(left, right, feedback, rule, scale, weight_is_left)
 
 
 def addmm(
@@ -68,7 +69,7 @@ def addmm(
 ) -> Tensor:
     """``torch.addmm``, or ``torch.baddbmm`` of batches, under a rule."""
     rule, scale, feedback = backward
-    return matmul_ops.addmm(bias, x, weight, feedback, rule, scale, float(beta), float(alpha))
+    return addmm_op(bias, x, weight, feedback, rule, scale, float(beta), float(alpha))
 
 
 def einsum(

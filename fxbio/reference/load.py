@@ -24,7 +24,7 @@ from fxbio.reference.weights import load_weights
 from fxbio.reference.zoo import build_timm, build_torchvision
 from fxbio.userfile import import_file, in_user_code
 
-__all__ = ["GRAMMAR", "LoadedModel", "absolute_reference", "load_reference"]
+__all__ = ["GRAMMAR", "LoadedModel", "load_reference"]
 
 GRAMMAR = (
     "model.py",
@@ -87,15 +87,6 @@ def load_reference(
     if weights is not None:
         load_weights(model, weights)
     return LoadedModel(model, _short_name(source, name), reference, arguments, hook)
-
-
-def absolute_reference(reference: str) -> str:
-    """The reference with the whole path of its file, to be found again from another folder."""
-    source, name = _split(reference)
-    if not source.endswith(".py"):
-        return reference
-    path = str(Path(source).resolve())
-    return f"{path}:{name}" if name else path
 
 
 def _split(reference: str) -> tuple[str, str]:

@@ -1,0 +1,173 @@
+"""What a model did, what it should have done, and whether the two agree."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import fxbio
+from fxbio.bind.binding import BINDING
+from fxbio.bind.install import bound_modules
+from tests.battery.cases import CASES, Case
+from tests.battery.modules import Model
+from tests.battery.rules import RULES
+
+__all__ = ["Outcome", "Subject", "combinations", "loss_of", "measure", "subject"]
+
+SEED = 3
+EXACT = {"rtol": 1e-4, "atol": 1e-6}
+ROUNDED = {"rtol": 4e-2, "atol": 1e-3}
+"""Tolerances: of float32, and of bfloat16."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One forward and backward pass."""
+
+    output: Tensor
+    gradients: dict[str, Tensor | None]
+    """By the name of the parameter, and ``input``."""
+
+    def check_output(self, expected: Outcome, *, bitwise: bool = True) -> None:
+        """The outputs agree."""
+        if bitwise:
+            assert torch.equal(self.output, expected.output), "the forward pass differs"
+        else:
+            torch.testing.assert_close(self.output, expected.output, **EXACT)
+
+    def check_gradients(self, expected: Outcome, tolerance: dict[str, float] = EXACT) -> None:
+        """The gradients agree.
+
+        Where there should be none there may be zeros: some kernels of torch, fused attention among
+        them, answer an absent error with zeros.
+        """
+        assert self.gradients.keys() == expected.gradients.keys()
+        for name, wanted in expected.gradients.items():
+            found = self.gradients[name]
+            if wanted is None:
+                assert found is None or not found.any(), f"{name} has a gradient"
+            else:
+                assert found is not None, f"{name} has no gradient"
+                size = max(float(wanted.abs().max()), 1e-9)
+                torch.testing.assert_close(
+                    found / size, wanted / size, **tolerance, msg=lambda text: f"{name}: {text}"
+                )
+
+    def differs_upstream(self, other: Outcome) -> bool:
+        """Whether the gradient of the parameter below all rules is another one."""
+        mine, theirs = self.gradients["gain"], other.gradients["gain"]
+        if mine is None or theirs is None:
+            return mine is not theirs
+        return not torch.allclose(mine, theirs, rtol=1e-2, atol=0.1 * float(theirs.abs().max()))
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A rule on a case, with what it must do."""
+
+    rule: str
+    case: Case
+    expected: Outcome
+    """By the reference, in float32 on the case's example."""
+    stock: Outcome
+    """Of the model before it was transformed."""
+
+    def transformed(self) -> Model:
+        """A new transformed model."""
+        case = self.case
+        policy = fxbio.Policy.from_yaml(f"version: 1\nseed: {SEED}\ndefault: {self.rule}\n")
+        model = fxbio.transform(case.build(), policy, (case.example(2),), inplace=True)
+        assert isinstance(model, Model)
+        return model
+
+    def check(
+        self, found: Outcome, tolerance: dict[str, float] = EXACT, *, bitwise: bool = True
+    ) -> None:
+        """The forward pass is the stock model's and the gradients are the rule's."""
+        found.check_output(self.stock, bitwise=bitwise)
+        found.check_gradients(self.expected, tolerance)
+        assert found.differs_upstream(self.stock) == RULES[self.rule].differs
+
+
+def loss_of(output: Tensor) -> Tensor:
+    """A mean over the batch whose error depends on the output."""
+    return (output.float() - 0.3).square().mean()
+
+
+def measure(run: Callable[..., Tensor], model: nn.Module, x: Tensor) -> Outcome:
+    """One forward and backward pass of ``run``, with the gradients of ``model``."""
+    x = x.clone().requires_grad_()
+    parameters = dict(model.named_parameters())
+    for parameter in parameters.values():
+        parameter.grad = None
+    output = run(x)
+    loss_of(output).backward()
+    gradients = {name: p.grad for name, p in parameters.items()} | {"input": x.grad}
+    return Outcome(output.detach(), gradients)
+
+
+def reference(model: Model, rule: str, case: Case, x: Tensor) -> Outcome:
+    """The same by plain functions and autograd, from the drawn feedback of ``model``."""
+    paths = dict(_drawn_parts(model))
+    leaves = {
+        name: p.detach().clone().requires_grad_(p.requires_grad)
+        for name, p in model.named_parameters()
+    }
+
+    def cross(
+        name: str,
+        function: Callable[[Tensor, Tensor], Tensor],
+        x: Tensor,
+        weight: Tensor,
+        part: Callable[[Tensor], Tensor] = lambda whole: whole,
+    ) -> Tensor:
+        drawn, scale = paths.get(f"body.{name}", (None, 1.0))
+        drawn = None if drawn is None else part(drawn)
+        matrix = RULES[rule].feedback(weight.detach(), drawn)
+        exact = function(x.detach(), weight)
+        if matrix is None:
+            return exact
+        carrier = function(x, matrix * scale)
+        return exact + (carrier - carrier.detach())
+
+    x = x.clone().requires_grad_()
+    shape = [1] * x.dim()
+    shape[case.dim] = -1
+    body = {n.removeprefix("body."): p for n, p in leaves.items() if n.startswith("body.")}
+    output = case.reference(body, cross, x * leaves["gain"].reshape(shape))
+    loss_of(output).backward()
+    gradients = {name: p.grad for name, p in leaves.items()} | {"input": x.grad}
+    return Outcome(output.detach(), gradients)
+
+
+def _drawn_parts(model: nn.Module) -> Iterator[tuple[str, tuple[Tensor | None, float]]]:
+    for _, module in bound_modules(model):
+        for bound in getattr(module, BINDING).weights:
+            drawn: Any = None if bound.feedback is None else getattr(module, bound.feedback)
+            yield bound.weight, (drawn, bound.scale)
+
+
+@lru_cache(maxsize=None)
+def subject(rule: str, name: str) -> Subject:
+    """A combination, with its expected outcome; computed once."""
+    case = CASES[name]
+    stock = case.build()
+    before = measure(stock, stock, case.example())
+    blank = Subject(rule, case, before, before)
+    expected = reference(blank.transformed(), rule, case, case.example())
+    return Subject(rule, case, expected, before)
+
+
+def combinations() -> list[tuple[str, str]]:
+    """Every rule with every case that it can serve."""
+    return [
+        (rule, name)
+        for rule, line in RULES.items()
+        for name, case in CASES.items()
+        if not (line.reads_weight and case.computed)
+    ]

@@ -1,0 +1,172 @@
+"""The modules of the battery: each applies one weight in its own way.
+
+Every model is a ``Model``: a learnable gain first, so that there is a parameter below the rule whose
+gradient only the rule can deliver, then the module under test.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = [
+    "AddmmLayer",
+    "Attention",
+    "ChunkedProjection",
+    "CrossAttention",
+    "FunctionalLinear",
+    "LowRank",
+    "MatmulLayer",
+    "Model",
+    "Shared",
+    "StandardisedConv2d",
+]
+
+
+class Model(nn.Module):
+    """``body(gain · x)``."""
+
+    def __init__(self, body: nn.Module, features: int, dim: int = 1) -> None:
+        """
+        Args:
+            body: the module under test.
+            features: size of the inputs along ``dim``.
+            dim: 1 for images, -1 for sequences.
+        """
+        super().__init__()
+        spread = torch.linspace(0.5, 1.5, features)
+        self.gain = nn.Parameter(spread if dim == -1 else spread.reshape(-1))
+        self.body = body
+        self.dim = dim
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The output of the body."""
+        shape = [1] * x.dim()
+        shape[self.dim] = -1
+        result: Tensor = self.body(x * self.gain.reshape(shape))
+        return result
+
+    def scaled(self, factor: float) -> float:
+        """A method of the user's own."""
+        return factor * float(self.gain.sum())
+
+
+class Shared(nn.Module):
+    """One linear layer, called twice."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(features, features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Two passes through the layer."""
+        result: Tensor = self.layer(torch.tanh(self.layer(x)))
+        return result
+
+
+class FunctionalLinear(nn.Module):
+    """``F.linear`` on a raw parameter."""
+
+    def __init__(self, features: int, outputs: int) -> None:
+        super().__init__()
+        self.matrix = nn.Parameter(torch.randn(outputs, features) / features**0.5)
+        self.shift = nn.Parameter(torch.randn(outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``x Wᵀ + b``."""
+        return F.linear(x, self.matrix, self.shift)
+
+
+class MatmulLayer(nn.Module):
+    """``x @ W``."""
+
+    def __init__(self, features: int, outputs: int) -> None:
+        super().__init__()
+        self.matrix = nn.Parameter(torch.randn(features, outputs) / features**0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``x W``."""
+        return x @ self.matrix
+
+
+class AddmmLayer(nn.Module):
+    """``torch.addmm``, as GPT-2 does it: the leading dimensions folded away."""
+
+    def __init__(self, features: int, outputs: int) -> None:
+        super().__init__()
+        self.matrix = nn.Parameter(torch.randn(features, outputs) / features**0.5)
+        self.shift = nn.Parameter(torch.randn(outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``b + x W``."""
+        flat = torch.addmm(self.shift, x.reshape(-1, x.shape[-1]), self.matrix)
+        return flat.reshape(*x.shape[:-1], -1)
+
+
+class Attention(nn.Module):
+    """Self-attention by ``nn.MultiheadAttention``: one fused projection of q, k and v."""
+
+    def __init__(self, features: int, heads: int) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(features, heads, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Attention of a sequence to itself."""
+        result: Tensor = self.attention(x, x, x, need_weights=False)[0]
+        return result
+
+
+class CrossAttention(nn.Module):
+    """Cross-attention by ``nn.MultiheadAttention`` with three projection matrices of their own."""
+
+    def __init__(self, features: int, heads: int) -> None:
+        super().__init__()
+        other = features // 2
+        self.attention = nn.MultiheadAttention(
+            features, heads, kdim=other, vdim=other, batch_first=True
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Attention of a sequence to half of its features."""
+        memory = x[..., : x.shape[-1] // 2]
+        result: Tensor = self.attention(x, memory, memory)[0]
+        return result
+
+
+class StandardisedConv2d(nn.Conv2d):
+    """A convolution that standardises its weight first."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Convolution with zero mean and unit variance per filter."""
+        mean = self.weight.mean((1, 2, 3), keepdim=True)
+        deviation = self.weight.std((1, 2, 3), keepdim=True)
+        weight = (self.weight - mean) / (deviation + 1e-5)
+        return F.conv2d(input, weight, self.bias, self.stride, self.padding)
+
+
+class LowRank(nn.Module):
+    """LoRA: a linear layer with ``W + B A``."""
+
+    def __init__(self, features: int, outputs: int, rank: int) -> None:
+        super().__init__()
+        self.base = nn.Linear(features, outputs)
+        self.down = nn.Parameter(torch.randn(rank, features) / features**0.5)
+        self.up = nn.Parameter(torch.randn(outputs, rank) / rank**0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``x (W + B A)ᵀ + b``."""
+        return F.linear(x, self.base.weight + self.up @ self.down, self.base.bias)
+
+
+class ChunkedProjection(nn.Module):
+    """q, k and v from chunks of one parameter."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.qkv = nn.Parameter(torch.randn(3 * features, features) / features**0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Linear attention with one head."""
+        query, key, value = (F.linear(x, part) for part in self.qkv.chunk(3))
+        return torch.tanh(query @ key.mT) @ value

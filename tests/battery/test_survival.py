@@ -1,0 +1,28 @@
+"""Every rule × op × survival: the forward is the stock model's, the gradients are the rule's."""
+
+from __future__ import annotations
+
+import pytest
+
+from fxbio.rules import available_rules
+from tests.battery.harness import combinations, subject
+from tests.battery.limits import limit_of
+from tests.battery.rules import RULES
+from tests.battery.survivals import SURVIVALS
+
+
+def test_the_table_covers_the_registry() -> None:
+    registered = {n for n, r in available_rules().items() if r.__module__.startswith("fxbio.")}
+    assert registered == set(RULES)
+
+
+@pytest.mark.parametrize(("rule", "case"), combinations())
+@pytest.mark.parametrize("survival", SURVIVALS)
+def test_survives(survival: str, rule: str, case: str) -> None:
+    combination = subject(rule, case)
+    limit = limit_of(survival, case)
+    if limit is not None:
+        with pytest.raises(limit.error, match=limit.message):
+            SURVIVALS[survival](combination)
+        return
+    combination.check(SURVIVALS[survival](combination))

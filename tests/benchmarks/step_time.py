@@ -1,0 +1,144 @@
+"""Step time and memory of rewritten models, as ratios to plain backprop in the same process.
+
+    python tests/benchmarks/step_time.py --models resnet18 vit_b_16 --batch 8 --rounds 15
+    python tests/benchmarks/step_time.py --models resnet18 --compiled
+
+A round runs one training step (forward, loss, backward, SGD) of every variant in turn, so that a
+drift of the machine's speed touches all of them; the ratio is taken within each round, and its
+median and quartiles over the rounds are printed. The first variant is a second copy of the stock
+model: what its ratio differs from 1 is the noise of the measurement.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+import torchvision
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+
+import fxbio
+from fxbio.bind.binding import FEEDBACK_PREFIX
+
+RULES = ("bp", "fa", "usf", "frsf")
+
+
+@dataclass
+class Variant:
+    """One model that is stepped in turn with the others."""
+
+    name: str
+    model: nn.Module
+    run: Callable[[Tensor], Tensor]
+    optimizer: torch.optim.Optimizer
+    seconds: list[float] = field(default_factory=list)
+
+    def step(self, images: Tensor, labels: Tensor) -> None:
+        """One training step, timed."""
+        start = time.perf_counter()
+        loss = F.cross_entropy(self.run(images), labels)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        self.seconds.append(time.perf_counter() - start)
+
+
+def main() -> None:
+    """Measure and print one table for each model."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    models = ["resnet18", "resnet50", "vit_b_16", "mobilenet_v2"]
+    parser.add_argument("--models", nargs="+", default=models, help="names of torchvision models")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--size", type=int, default=224, help="height and width of the images")
+    parser.add_argument("--rounds", type=int, default=11, help="after one round of warm-up")
+    parser.add_argument("--compiled", action="store_true", help="torch.compile every variant")
+    options = parser.parse_args()
+    console = Console(width=100)
+    for name in options.models:
+        console.print(measure(name, options))
+
+
+def measure(name: str, options: argparse.Namespace) -> Table:
+    """Ratios of every variant of one model."""
+    torch.manual_seed(0)
+    stock = torchvision.models.get_model(name, weights=None)
+    images = torch.randn(options.batch, 3, options.size, options.size)
+    labels = torch.randint(0, 1000, (options.batch,))
+    variants = [variant("stock", stock, options), variant("stock again", stock, options)]
+    for rule in RULES:
+        policy = fxbio.Policy.uniform(rule)
+        model = fxbio.transform(stock, policy, images[:2])
+        variants.append(variant(rule, model, options))
+    for _ in range(options.rounds + 1):
+        for each in variants:
+            each.step(images, labels)
+    return table(name, variants, images, options)
+
+
+def variant(name: str, model: nn.Module, options: argparse.Namespace) -> Variant:
+    """A copy of a model, ready to be trained."""
+    model = copy.deepcopy(model).train()
+    run = torch.compile(model, fullgraph=True) if options.compiled else model
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
+    return Variant(name, model, run, optimizer)
+
+
+def table(
+    name: str, variants: list[Variant], images: Tensor, options: argparse.Namespace
+) -> Table:
+    """Step times as ratios to the first variant, round by round, and memory beside it."""
+    how = "compiled" if options.compiled else "eager"
+    title = f"{name}, batch {options.batch}, {options.size}², {how}, {options.rounds} rounds"
+    result = Table(title=title, box=None, title_justify="left")
+    for column in ("variant", "ms", "ratio", "quartiles", "saved MiB", "feedback MiB"):
+        result.add_column(column, justify="left" if column == "variant" else "right")
+    base = variants[0].seconds[1:]
+    for each in variants:
+        times = each.seconds[1:]
+        ratios = [t / b for t, b in zip(times, base, strict=True)]
+        low, middle, high = statistics.quantiles(ratios, n=4)
+        result.add_row(
+            each.name,
+            f"{1000 * statistics.median(times):.0f}",
+            f"{middle:.3f}",
+            f"{low:.3f} … {high:.3f}",
+            f"{saved_mebibytes(each.model, images):.1f}",
+            f"{feedback_mebibytes(each.model):.1f}",
+        )
+    return result
+
+
+def saved_mebibytes(model: nn.Module, images: Tensor) -> float:
+    """Distinct storage that one forward pass keeps for the backward pass, parameters left out."""
+    known = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers())}
+    saved: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in known:
+            saved[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        output = model(images)
+    total = sum(saved.values())
+    del output
+    return total / 2**20
+
+
+def feedback_mebibytes(model: nn.Module) -> float:
+    """Size of the feedback that a model holds."""
+    sizes = [b.nbytes for name, b in model.named_buffers() if FEEDBACK_PREFIX in name]
+    return sum(sizes) / 2**20
+
+
+if __name__ == "__main__":
+    main()
