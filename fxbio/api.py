@@ -12,7 +12,7 @@ from torch import nn
 
 from fxbio import __version__
 from fxbio.bind.install import bound_modules, uninstall
-from fxbio.errors import ModelError
+from fxbio.errors import ModelError, PassError
 from fxbio.graph.capture import capture, example_inputs_for
 from fxbio.graph.preconditions import check_capturable
 from fxbio.passes import DEFAULT_PIPELINE, Pipeline, Program
@@ -77,21 +77,35 @@ def transform(
     inputs = example_inputs_for(model, example_inputs)
     graph = capture(model, inputs)
     target = model if inplace else _copied(model)
-    given = {"plan": policy} if isinstance(policy, Plan) else {"policy": policy}
-    program = Program(target, graph, inputs, **given)  # type: ignore[arg-type]
+    program = Program(target, graph, inputs)
+    if isinstance(policy, Plan):
+        program.plan = policy
+    else:
+        program.policy = policy
     try:
         steps.run(program, observers)
+        vars(target)[RECORD] = _record(program, steps)
     except BaseException:
         uninstall(target)
         raise
-    vars(target)[RECORD] = Record(
-        plan=program.planned(),
+    return target
+
+
+def _record(program: Program, steps: Pipeline) -> Record:
+    plan = program.planned()
+    if plan.rewritten() and not program.bound:
+        raise PassError(
+            "the pipeline left the model as it was, so none of its rules would run",
+            notes=[f"it ran: {steps}"],
+            help=f"end it as the usual one: {DEFAULT_PIPELINE}",
+        )
+    return Record(
+        plan=plan,
         pipeline=str(steps),
         versions=_versions(),
         code=readable_code(program),
-        inputs=inputs,
+        inputs=program.inputs,
     )
-    return target
 
 
 def revert(model: nn.Module) -> nn.Module:

@@ -31,7 +31,9 @@ class AssignRules(Pass):
         if plan.model_digest != program.graph.digest:
             raise PassError(
                 "the plan was made for another model",
-                notes=[f"plan: {plan.model}, {plan.model_digest[:12]}",
-                       f"model: {program.graph.name}, {program.graph.digest[:12]}"],
+                notes=[
+                    f"plan: {plan.model}, {plan.model_digest[:12]}",
+                    f"model: {program.graph.name}, {program.graph.digest[:12]}",
+                ],
                 help="make the plan anew from its policy: fxbio plan MODEL --policy FILE",
             )

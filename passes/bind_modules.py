@@ -18,6 +18,8 @@ class BindModules(Pass):
     """Exchanges the class of every module that applies a rewritten weight, and of no other."""
 
     def requires(self, program: Program) -> None:
+        if program.bound:
+            raise PassError("the modules are bound already", help="run bind-modules once")
         owners = {a.site.owner for a in program.planned().rewritten()}
         if owners != set(program.pending):
             raise PassError(
@@ -31,6 +33,8 @@ class BindModules(Pass):
         return PassResult(bool(program.pending), f"{len(program.pending)} modules rewritten")
 
     def ensures(self, program: Program) -> None:
-        expected = {program.model.get_submodule(a.site.owner) for a in program.planned().rewritten()}
+        expected = {
+            program.model.get_submodule(a.site.owner) for a in program.planned().rewritten()
+        }
         if expected != {module for _, module in bound_modules(program.model)}:
             raise PassError("the rewritten modules are not those of the plan")

@@ -2,10 +2,10 @@
 
 from fxbio.passes import (  # noqa: F401
     assign_rules,
-    check_support,
-    make_feedback,
-    lower_sites,
     bind_modules,
-    emit_graphs,
+    check_support,
     check_witness,
+    emit_graphs,
+    lower_sites,
+    make_feedback,
 )  # isort: skip

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fxbio.errors import UnreachableWeightError
-from fxbio.graph.site import Site
 from fxbio.passes.base import Pass, PassResult, Program
 from fxbio.passes.registry import register_pass
 from fxbio.policy.plan import Assignment, Plan
@@ -28,9 +27,9 @@ class CheckSupport(Pass):
 
     def _check(self, plan: Plan, assignment: Assignment) -> None:
         site, rule = assignment.site, plan.rule_of(assignment)
-        info = WeightInfo(site.weight, site.op, site.shape, site.groups)
+        info = WeightInfo.of(site)
         reason = site.unreachable or rule.unsupported(info)
-        if reason is None and rule.reads_weight() and _exists_only_in_forward(site):
+        if reason is None and rule.reads_weight() and site.computed:
             reason = (
                 f"rule '{rule}' reads the values of the weight when the model is transformed, "
                 "and this weight is computed inside the forward"
@@ -41,7 +40,3 @@ class CheckSupport(Pass):
                 notes=[f"decided by {assignment.decided_by}"],
                 help="give the site rule: bp, or another rule (fxbio rules)",
             )
-
-
-def _exists_only_in_forward(site: Site) -> bool:
-    return site.derived and not site.leaf and site.feedback_shape == site.shape

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fxbio.errors import PassError
 from fxbio.passes.base import Pass, PassResult, Program
 from fxbio.passes.registry import register_pass
 from fxbio.verification.witness import check_witness
@@ -15,6 +16,12 @@ __all__ = ["CheckWitness"]
 @dataclass(frozen=True)
 class CheckWitness(Pass):
     """Runs one forward pass without arithmetic where that is possible, and sees what it applied."""
+
+    def requires(self, program: Program) -> None:
+        if program.planned().rewritten() and not program.bound:
+            raise PassError(
+                "the model does not run its rules yet", help="run bind-modules before check-witness"
+            )
 
     def run(self, program: Program) -> PassResult:
         witnessed = check_witness(program.model, program.planned(), program.inputs)

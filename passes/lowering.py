@@ -49,26 +49,22 @@ class SiteLowering:
             else:
                 self._lower_call(graph, node, site, spec)
 
-    def _lower_layer(
-        self, graph: fx.Graph, node: fx.Node, site: Site, spec: FeedbackSpec
-    ) -> None:
+    def _lower_layer(self, graph: fx.Graph, node: fx.Node, site: Site, spec: FeedbackSpec) -> None:
         path = str(node.target)
         layer: Any = self.model.get_submodule(path)
         x = node.args[0] if node.args else node.kwargs["input"]
         bias = graph.get_attr(f"{path}.bias") if layer.bias is not None else None
         operands = (x, graph.get_attr(f"{path}.weight"), bias)
-        drawn = self._buffer(graph, site) if spec.drawn is not None else None
+        drawn: Any = self._buffer(graph, site) if spec.drawn is not None else None
         target, args = _layer_call(graph, layer, site, operands)
         _become(node, target, args, {}, Backward(spec.spec, spec.scale, drawn))
 
-    def _lower_call(
-        self, graph: fx.Graph, node: fx.Node, site: Site, spec: FeedbackSpec
-    ) -> None:
+    def _lower_call(self, graph: fx.Graph, node: fx.Node, site: Site, spec: FeedbackSpec) -> None:
         operand = next(n for n in node.all_input_nodes if n.name == node.meta["operand"])
         function = getattr(Tensor, str(node.target)) if node.op == "call_method" else node.target
         call = match_linear_call(function, node.args, node.kwargs, lambda value: value is operand)
         assert call is not None, f"{node} was captured as a site"
-        drawn = self._follow(graph, operand, site) if spec.drawn is not None else None
+        drawn: Any = self._follow(graph, operand, site) if spec.drawn is not None else None
         backward = Backward(spec.spec, spec.scale, drawn)
         _become(node, call.target, call.args, call.kwargs, backward)
 
@@ -79,7 +75,7 @@ class SiteLowering:
         return graph.get_attr(name)
 
     def _bound(self, site: Site) -> BoundWeight:
-        shape = self.feedback[site.name].info.shape
+        shape = self.feedback[site.name].shape
         weights = self.pending[site.owner].weights
         return next(w for w in weights if w.weight == site.weight and w.shape == shape)
 
@@ -88,15 +84,28 @@ class SiteLowering:
         buffer = self._buffer(graph, site)
         if site.leaf:
             return buffer  # a layer's feedback has the shape of the weight that the layer serves
-        followed = _twin(graph, operand, site, buffer)
+        followed = _twin(graph, operand, site, buffer, {})
         return buffer if followed is None else followed
 
 
-def _twin(graph: fx.Graph, node: fx.Node, site: Site, buffer: fx.Node) -> fx.Node | None:
+Twins = dict[fx.Node, fx.Node | None]
+
+
+def _twin(
+    graph: fx.Graph, node: fx.Node, site: Site, buffer: fx.Node, known: Twins
+) -> fx.Node | None:
     """A node with feedback in the place of the weight, as ``followed_parameter`` describes it."""
+    if node not in known:
+        known[node] = _new_twin(graph, node, site, buffer, known)
+    return known[node]
+
+
+def _new_twin(
+    graph: fx.Graph, node: fx.Node, site: Site, buffer: fx.Node, known: Twins
+) -> fx.Node | None:
     if node.op == "get_attr":
         return buffer if node.meta.get("shape") == site.feedback_shape else None
-    twins = {source: _twin(graph, source, site, buffer) for source in node.all_input_nodes}
+    twins = {s: _twin(graph, s, site, buffer, known) for s in node.all_input_nodes}
     if is_reindexing(node):
         if not any(twins.values()):
             return None

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from fxbio.errors import PassError, did_you_mean
 from fxbio.passes.base import Pass
+from fxbio.policy.options import fits, rule_options
 from fxbio.rules.spec import parse_spec
 
 __all__ = ["available_passes", "make_pass", "register_pass"]
@@ -25,10 +25,10 @@ def register_pass(name: str) -> Callable[[P], P]:
 
     def register(cls: P) -> P:
         other = _PASSES.get(name)
-        if other is not None and other.__qualname__ != cls.__qualname__:
+        if other is not None and _identity(other) != _identity(cls):
             raise PassError(
                 f"two passes are called '{name}'",
-                notes=[f"{other.__module__}.{other.__qualname__}, {cls.__module__}.{cls.__name__}"],
+                notes=[f"{_identity(other)} and {_identity(cls)}"],
                 help="rename one of them",
             )
         cls.name = name
@@ -36,6 +36,10 @@ def register_pass(name: str) -> Callable[[P], P]:
         return cls
 
     return register
+
+
+def _identity(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 def make_pass(spec: str) -> Pass:
@@ -58,8 +62,8 @@ def make_pass(spec: str) -> Pass:
 
 
 def _check_options(cls: type[Pass], options: dict[str, Any]) -> None:
-    known = [f.name for f in dataclasses.fields(cls)]
-    for key in options:
+    known = {option.name: option for option in rule_options(cls)}
+    for key, value in options.items():
         if key not in known:
             allowed = f"its options: {', '.join(known)}" if known else "it has no options"
             guess = did_you_mean(key, known)
@@ -67,6 +71,14 @@ def _check_options(cls: type[Pass], options: dict[str, Any]) -> None:
                 f"pass '{cls.name}' has no option '{key}'",
                 notes=[*([guess] if guess else []), allowed],
             )
+        if not fits(value, known[key].hint):
+            raise PassError(f"option '{key}' of pass '{cls.name}' cannot be {value!r}")
+    missing = [name for name, option in known.items() if option.required and name not in options]
+    if missing:
+        raise PassError(
+            f"pass '{cls.name}' needs a value for '{missing[0]}'",
+            help=f"write {cls.name}{{{missing[0]}=...}}",
+        )
 
 
 def available_passes() -> dict[str, type[Pass]]:

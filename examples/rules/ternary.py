@@ -10,7 +10,7 @@ import fxbio
 @fxbio.rule("ternary")
 @dataclass(frozen=True)
 class Ternary(fxbio.Rule):
-    """``B = sign(W)`` where ``|W|`` exceeds a share of its mean, else 0; scaled by ``1/√fan_in``."""
+    """``B = sign(W)/√fan_in`` where ``|W|`` exceeds a share of its mean, else 0."""
 
     threshold: float = 0.5
     """The share of the mean absolute weight that an entry must exceed."""

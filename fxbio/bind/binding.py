@@ -7,7 +7,6 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from fxbio.graph.site import OpKind
 from fxbio.ops.functional import Backward
 from fxbio.rules.fan import WeightInfo
 
@@ -32,10 +31,9 @@ class BoundWeight:
     """Attributes of the parameters that it is computed from; itself alone if it is one."""
     constants: tuple[str, ...]
     """Attributes of the buffers that enter that computation."""
-    op: OpKind
+    info: WeightInfo
     shape: tuple[int, ...]
-    """Shape in which the operation uses it."""
-    groups: int
+    """Shape in which its feedback is drawn."""
     rule: str
     """Spec string of the rule."""
     scale: float
@@ -43,11 +41,8 @@ class BoundWeight:
     """Name of the buffer with the drawn part, if there is one."""
     seed: int
     """Seed of the policy, for redraws."""
-
-    @property
-    def info(self) -> WeightInfo:
-        """What a rule may know about the weight."""
-        return WeightInfo(self.weight, self.op, self.shape, self.groups)
+    computed: bool = False
+    """Whether the weight exists only while the forward runs."""
 
     def backward(self, module: nn.Module) -> Backward:
         """The backward path with the module's current feedback buffer."""

@@ -24,6 +24,8 @@ class FeedbackSpec:
     rule: Rule
     spec: str
     info: WeightInfo
+    shape: tuple[int, ...]
+    """Shape of the drawn part."""
     scale: float
     drawn: Tensor | None
 
@@ -55,14 +57,15 @@ def make_feedback(model: nn.Module, plan: Plan) -> dict[str, FeedbackSpec]:
 
 @torch.no_grad()
 def _feedback_spec(model: nn.Module, site: Site, rule: Rule, seed: int) -> FeedbackSpec:
-    info = WeightInfo(site.weight, site.op, site.feedback_shape, site.groups)
+    info = WeightInfo.of(site)
     weight = _values(model, site).detach().cpu() if rule.reads_weight() else None
     like = torch.empty(site.feedback_shape, device="meta") if weight is None else weight
     drawn = None
     if rule.draws:
         source = torch.empty(site.feedback_shape) if weight is None else weight
         drawn = draw_feedback(rule, source, info, seed)
-    return FeedbackSpec(rule, rule.spec(), info, rule.scale(like, info), drawn)
+    scale = rule.scale(like, info)
+    return FeedbackSpec(rule, rule.spec(), info, site.feedback_shape, scale, drawn)
 
 
 def _values(model: nn.Module, site: Site) -> Tensor:
@@ -90,7 +93,7 @@ def build_bindings(
 def _add_weight(
     module: PendingModule, site: Site, path: FeedbackSpec, constants: tuple[str, ...], seed: int
 ) -> None:
-    if any(w.weight == site.weight and w.shape == path.info.shape for w in module.weights):
+    if any(w.weight == site.weight and w.shape == path.shape for w in module.weights):
         return  # another use of the same weight
     buffer = None
     if path.drawn is not None:
@@ -102,13 +105,13 @@ def _add_weight(
             attribute="weight" if site.leaf else _relative(site.owner, site.weight),
             sources=_sources(site),
             constants=constants,
-            op=site.op,
-            shape=path.info.shape,
-            groups=site.groups,
+            info=path.info,
+            shape=path.shape,
             rule=path.spec,
             scale=path.scale,
             feedback=buffer,
             seed=seed,
+            computed=site.computed,
         )
     )
 
@@ -128,4 +131,3 @@ def _trainable(model: nn.Module, site: Site, known: list[str]) -> list[str]:
     owner = model.get_submodule(site.owner)
     names = [n for n in _sources(site) if n not in known]
     return [n for n in names if resolve_attribute(owner, n).requires_grad]
-

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import copyreg
 import pickle
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 from torch import nn
 
 from fxbio.bind.binding import BINDING, ModuleBinding
 from fxbio.bind.leaf import LEAF_FORWARDS
-from fxbio.bind.redraw import track_redraws
+from fxbio.bind.redraw import forget_redraws, track_redraws
 from fxbio.bind.scope import ScopeForward
 from fxbio.graph.leaves import linear_leaf_kind
 
@@ -56,6 +56,7 @@ def unbind_module(module: nn.Module) -> None:
     for weight in binding.weights:
         if weight.feedback is not None:
             delattr(module, weight.feedback)
+    forget_redraws(module)
     module.__class__ = stock_class(module)
     delattr(module, BINDING)
 
@@ -70,7 +71,7 @@ def stock_class(module: nn.Module) -> type[nn.Module]:
     return module._fxbio_base if isinstance(module, BoundModule) else type(module)
 
 
-@lru_cache(maxsize=None)
+@cache
 def bound_class(base: type[nn.Module], forward: type) -> type[nn.Module]:
     """The subclass of ``base`` whose forward is the given one; one class object for each pair."""
     body = {
@@ -80,7 +81,15 @@ def bound_class(base: type[nn.Module], forward: type) -> type[nn.Module]:
         "_fxbio_base": base,
         "_fxbio_forward": forward,
     }
+    if hasattr(base, "__deepcopy__"):  # then a copy does not come by __setstate__
+        body["__deepcopy__"] = _tracked_deepcopy
     return type(base.__name__, (forward, BoundModule, base), body)
+
+
+def _tracked_deepcopy(module: Any, memo: dict[int, Any]) -> Any:
+    copied = module._fxbio_base.__deepcopy__(module, memo)
+    track_redraws(copied)
+    return copied
 
 
 def _new_bound(base: type[nn.Module], forward: type) -> nn.Module:

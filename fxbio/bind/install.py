@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from fxbio.bind.binding import BINDING, ModuleBinding, resolve_attribute
+from fxbio.bind.binding import BINDING, BoundWeight, ModuleBinding, resolve_attribute
 from fxbio.bind.build import PendingModule
 from fxbio.bind.classes import bind_module, is_bound, stock_class, unbind_module
 from fxbio.ops.transport import feedback_of, parse_rule
@@ -27,18 +27,29 @@ def install(model: nn.Module, pending: dict[str, PendingModule], *, persist: boo
         pending: what each module is to carry, by its path.
         persist: whether feedback goes into the ``state_dict``.
     """
-    ignored = list(getattr(model, _DDP_IGNORED, ()))
+    ignored: list[str] = []
     for path, parts in pending.items():
         module = model.get_submodule(path)
-        for name, drawn in parts.feedback.items():
-            like = _device_and_dtype(module, parts)
-            module.register_buffer(name, drawn.to(like.device, like.dtype), persistent=persist)
-            ignored.append(f"{path}.{name}" if path else name)
-        for attribute in parts.frozen:
-            resolve_attribute(module, attribute).requires_grad_(False)
-        bind_module(module, ModuleBinding(tuple(parts.weights), tuple(parts.frozen)))
+        with contextlib.ExitStack() as undo:
+            _equip(module, parts, persist, undo)
+            bind_module(module, ModuleBinding(tuple(parts.weights), tuple(parts.frozen)))
+            undo.pop_all()
+        ignored += [f"{path}.{name}" if path else name for name in parts.feedback]
     if ignored:
-        setattr(model, _DDP_IGNORED, ignored)
+        setattr(model, _DDP_IGNORED, [*getattr(model, _DDP_IGNORED, ()), *ignored])
+
+
+def _equip(
+    module: nn.Module, parts: PendingModule, persist: bool, undo: contextlib.ExitStack
+) -> None:
+    """Add feedback and freeze weights, in a way that can be undone until the module is bound."""
+    like = _device_and_dtype(module, parts)
+    for name, drawn in parts.feedback.items():
+        module.register_buffer(name, drawn.to(like.device, like.dtype), persistent=persist)
+        undo.callback(delattr, module, name)
+    for attribute in parts.frozen:
+        parameter: Tensor = resolve_attribute(module, attribute).requires_grad_(False)
+        undo.callback(parameter.requires_grad_)
 
 
 def _device_and_dtype(module: nn.Module, parts: PendingModule) -> Tensor:
@@ -56,10 +67,12 @@ def uninstall(model: nn.Module) -> None:
         for attribute in binding.frozen:
             resolve_attribute(module, attribute).requires_grad_(True)
         unbind_module(module)
-    kept = [name for name in getattr(model, _DDP_IGNORED, ()) if name not in feedback]
+    if not feedback or not hasattr(model, _DDP_IGNORED):
+        return
+    kept = [name for name in getattr(model, _DDP_IGNORED) if name not in feedback]
     if kept:
         setattr(model, _DDP_IGNORED, kept)
-    elif hasattr(model, _DDP_IGNORED):
+    else:
         delattr(model, _DDP_IGNORED)
 
 
@@ -99,16 +112,25 @@ def feedback_weights(model: nn.Module) -> dict[str, Tensor]:
     """The feedback weight ``B`` of every rewritten weight, by the name of the weight.
 
     Each has the shape of its weight. Rules that send no error are left out, and so are weights
-    that exist only while a forward runs (``W + B A``), unless their feedback was drawn.
+    that exist only while a forward runs (``W + B A``), unless their feedback does not depend on
+    them.
     """
     found: dict[str, Tensor] = {}
     for _, module in bound_modules(model):
         for bound in getattr(module, BINDING).weights:
-            rule = parse_rule(bound.rule)
-            weight = resolve_attribute(module, bound.attribute)
-            drawn = bound.backward(module).feedback
-            if rule.passes_error and weight.shape == torch.Size(bound.shape):
-                found[bound.weight] = feedback_of(weight, drawn, bound.rule, weight) * bound.scale
-            elif rule.passes_error and drawn is not None:
-                found[bound.weight] = drawn * bound.scale
+            matrix = _feedback_weight(module, bound)
+            if matrix is not None:
+                found[bound.weight] = matrix
     return found
+
+
+def _feedback_weight(module: nn.Module, bound: BoundWeight) -> Tensor | None:
+    if not parse_rule(bound.rule).passes_error:
+        return None
+    weight: Tensor = resolve_attribute(module, bound.attribute)
+    drawn = bound.backward(module).feedback
+    unknown = bound.computed or weight.shape != torch.Size(bound.shape)
+    if unknown:
+        weight = weight.new_full(bound.shape, torch.nan)
+    matrix = feedback_of(weight, drawn, bound.rule, weight) * bound.scale
+    return None if unknown and matrix.isnan().any() else matrix

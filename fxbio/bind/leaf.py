@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, fx
 
 from fxbio.bind.binding import ModuleBinding
+from fxbio.bind.retrace import record_as_leaf
 from fxbio.ops.functional import Backward, conv, conv_transpose, linear
 
 __all__ = ["LEAF_FORWARDS", "LeafForward"]
@@ -35,6 +36,8 @@ class LinearForward(LeafForward):
     """``nn.Linear``."""
 
     def forward(self, input: Tensor) -> Tensor:
+        if isinstance(input, fx.Proxy):
+            return record_as_leaf(self, input, (input,), {})
         return linear(input, self.weight, self.bias, backward=self._backward_path())
 
 
@@ -49,6 +52,8 @@ class ConvForward(LeafForward):
     _reversed_padding_repeated_twice: list[int]
 
     def forward(self, input: Tensor) -> Tensor:
+        if isinstance(input, fx.Proxy):
+            return record_as_leaf(self, input, (input,), {})
         padding = self.padding
         if self.padding_mode != "zeros":
             input = F.pad(input, self._reversed_padding_repeated_twice, mode=self.padding_mode)
@@ -68,6 +73,8 @@ class ConvTransposeForward(LeafForward):
     _output_padding: Any
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        if isinstance(input, fx.Proxy):
+            return record_as_leaf(self, input, (input,), {"output_size": output_size})
         output_padding = self._output_padding(
             input,
             output_size,

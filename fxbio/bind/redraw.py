@@ -20,7 +20,13 @@ from fxbio.bind.binding import BINDING, BoundWeight, ModuleBinding, resolve_attr
 from fxbio.ops.transport import parse_rule
 from fxbio.rules.draw import draw_feedback
 
-__all__ = ["advance_feedback", "redraw_counts", "set_redraw_counts", "track_redraws"]
+__all__ = [
+    "advance_feedback",
+    "forget_redraws",
+    "redraw_counts",
+    "set_redraw_counts",
+    "track_redraws",
+]
 
 _COUNT = "_fxbio_updates"
 _tracked: weakref.WeakSet[nn.Module] = weakref.WeakSet()
@@ -36,6 +42,13 @@ def track_redraws(module: nn.Module) -> None:
     _tracked.add(module)
     if not _hooks:
         _hooks.append(register_optimizer_step_post_hook(_after_step))
+
+
+def forget_redraws(module: nn.Module) -> None:
+    """Have a module follow no optimizer steps any more, when its rules are taken away."""
+    if module in _tracked:
+        _tracked.remove(module)
+        delattr(module, _COUNT)
 
 
 def advance_feedback(module: nn.Module) -> None:

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, fx
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
 from fxbio.bind.binding import BoundWeight, ModuleBinding, resolve_attribute
+from fxbio.bind.retrace import record_as_leaf
 from fxbio.errors import UnreachableWeightError
 from fxbio.graph.follow import REINDEXING
-from fxbio.graph.functions import COMPOSITES, match_linear_call
+from fxbio.graph.functions import COMPOSITES, LinearCall, match_linear_call
 from fxbio.ops.functional import Backward
 
 __all__ = ["RuleScope", "ScopeForward"]
@@ -36,26 +38,16 @@ class ScopeForward(Owner):
     _fxbio_binding: ModuleBinding
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        proxy = next((a for a in (*args, *kwargs.values()) if isinstance(a, fx.Proxy)), None)
+        """The module's own forward."""
+        leaves = tree_leaves((args, kwargs))
+        proxy = next((leaf for leaf in leaves if isinstance(leaf, fx.Proxy)), None)
         if proxy is not None:
-            return _record_as_leaf(self, proxy, args, kwargs)
+            return record_as_leaf(self, proxy, args, kwargs)
         if not torch.is_grad_enabled() and not torch.compiler.is_exporting():
             # Without gradients there is no backward path, and fused inference kernels may run.
             return super().forward(*args, **kwargs)
         with RuleScope(self):
             return super().forward(*args, **kwargs)
-
-
-def _record_as_leaf(module: Any, proxy: fx.Proxy, args: Any, kwargs: Any) -> Any:
-    """Keep the module one node of a symbolic trace: a proxy's methods would bypass the scope."""
-    path = proxy.tracer.path_of_module(module)
-    if not path:
-        raise UnreachableWeightError(
-            f"torch.fx cannot re-trace {type(module).__name__} itself without losing its rule",
-            notes=["it applies weights in its own forward, where its rule must see every call"],
-            help="trace a module that contains it, or revert() it first",
-        )
-    return proxy.tracer.create_proxy("call_module", path, args, kwargs)
 
 
 @dataclass(frozen=True)
@@ -83,17 +75,17 @@ class RuleScope(TorchFunctionMode):
 
     def _add_weight(self, weight: BoundWeight) -> None:
         feedback = weight.backward(self._module).feedback
+        for name in weight.constants:
+            self._known.append(_Known(resolve_attribute(self._module, name), None, None))
         if weight.sources == (weight.attribute,):
             tensor = resolve_attribute(self._module, weight.attribute)
             matches = tensor.shape == weight.shape
             self._known.append(_Known(tensor, weight, feedback if matches else None))
             return
-        for name in (*weight.sources, *weight.constants):
+        for name in weight.sources:
             tensor = resolve_attribute(self._module, name)
-            is_constant = name in weight.constants
-            fits = feedback is not None and tensor.shape == feedback.shape and not is_constant
-            found = _Known(tensor, None if is_constant else weight, feedback if fits else None)
-            self._known.append(found)
+            fits = feedback is not None and tensor.shape == feedback.shape
+            self._known.append(_Known(tensor, weight, feedback if fits else None))
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -101,7 +93,7 @@ class RuleScope(TorchFunctionMode):
             with self:
                 return COMPOSITES[func](*args, **kwargs)
         call = match_linear_call(func, args, kwargs, self._is_weight)
-        if call is not None:
+        if call is not None and self._meets_activation(call):
             known = self._find(call.weight)
             assert known is not None
             return call.run(self._backward(known, call.weight))
@@ -114,6 +106,12 @@ class RuleScope(TorchFunctionMode):
             if known.tensor is value:
                 return known
         return None
+
+    def _meets_activation(self, call: LinearCall) -> bool:
+        """Whether it is more than a product of known tensors, as in a power iteration."""
+        operands = [a for a in _operands(call.args) if a is not call.weight]
+        others = operands if call.op == "matmul" else operands[:1]
+        return any(self._find(operand) is None for operand in others)
 
     def _is_weight(self, value: Any) -> bool:
         known = self._find(value)

@@ -46,8 +46,7 @@ def _feeds_product(nodes: Iterable[fx.Node], steps: int) -> bool:
     if steps == 0:
         return False
     return any(
-        _function_name(node) in _PRODUCTS or _feeds_product(node.users, steps - 1)
-        for node in nodes
+        _function_name(node) in _PRODUCTS or _feeds_product(node.users, steps - 1) for node in nodes
     )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -13,14 +14,16 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._pytree import tree_map
 
 from fxbio.errors import CaptureError, FxbioError, ModelError
-from fxbio.graph.frames import origin_of_exception
 from fxbio.graph.default_inputs import default_inputs
+from fxbio.graph.frames import origin_of_exception
 from fxbio.graph.inputs import INPUT_HELP, ExampleInputs, as_example_inputs
 from fxbio.graph.islands import find_islands
 from fxbio.graph.model_graph import ModelGraph
 from fxbio.graph.preconditions import check_capturable
+from fxbio.graph.preserve import preserved, undone_writes
 from fxbio.graph.recorder import Recorder
 from fxbio.graph.recording import Recording
+from fxbio.graph.site import Unreachable
 from fxbio.graph.sites import SiteBuilder
 from fxbio.graph.taint import WeightTaint
 
@@ -57,7 +60,7 @@ def capture(model: nn.Module, example_inputs: Any = None) -> ModelGraph:
     graph = ModelGraph(
         name=type(model).__name__,
         sites=tuple(sites),
-        unreachable=tuple(dict.fromkeys(recording.opaque)),
+        unreachable=_merged(recording.opaque),
         islands=find_islands(recording),
         graph=recording.graph,
         nodes=nodes,
@@ -78,15 +81,11 @@ def example_inputs_for(model: nn.Module, given: Any) -> ExampleInputs:
         return as_example_inputs(given)
     known = default_inputs(model)
     if known is None:
-        raise ModelError(
-            f"no example input is known for {type(model).__name__}", help=INPUT_HELP
-        )
+        raise ModelError(f"no example input is known for {type(model).__name__}", help=INPUT_HELP)
     return known
 
 
-def run_for_structure(
-    model: nn.Module, inputs: ExampleInputs, run: Callable[[Any, Any], R]
-) -> R:
+def run_for_structure(model: nn.Module, inputs: ExampleInputs, run: Callable[[Any, Any], R]) -> R:
     """Call ``run(args, kwargs)`` on fake inputs, or on real ones where fake ones do not do.
 
     Any exception may be the model's reaction to a tensor without values, so the real run decides
@@ -97,10 +96,10 @@ def run_for_structure(
     """
     with preserved(model), contextlib.suppress(*_MAY_NEED_VALUES):
         return _run_fake(inputs, run)
-    buffers = {name: b.detach().clone() for name, b in model.named_buffers()}
+    args, kwargs = tree_map(lambda value: value, (inputs.args, dict(inputs.kwargs)))
     try:
-        with preserved(model):
-            return run(inputs.args, dict(inputs.kwargs))
+        with preserved(model), undone_writes(model, (args, kwargs)):
+            return run(args, kwargs)
     except FxbioError:
         raise
     except Exception as error:
@@ -110,10 +109,6 @@ def run_for_structure(
             notes=[f"raised at {origin}"] if origin else [],
             help="check the example input: its number, shapes and dtypes, with --input",
         ) from error
-    finally:
-        with torch.no_grad():
-            for name, buffer in model.named_buffers():
-                buffer.copy_(buffers[name])
 
 
 _MAY_NEED_VALUES = (Exception,)
@@ -136,26 +131,12 @@ def _record(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     return recorder.finish(output)
 
 
-@contextlib.contextmanager
-def preserved(model: nn.Module) -> Iterator[None]:
-    """Training mode inside; outside every attribute, mode and the random state as before.
-
-    A forward may set attributes (caches, counters), and on fake tensors it would leave fake ones.
-    """
-    saved = [(module, _shallow(vars(module))) for module in model.modules()]
-    model.train()
-    devices = sorted({p.device for p in model.parameters() if p.is_cuda}, key=str)
-    try:
-        with torch.random.fork_rng(devices):
-            yield
-    finally:
-        for module, attributes in saved:
-            vars(module).clear()
-            vars(module).update(attributes)
-
-
-def _shallow(attributes: dict[str, Any]) -> dict[str, Any]:
-    return {k: v.copy() if isinstance(v, dict | list | set) else v for k, v in attributes.items()}
+def _merged(parts: list[Unreachable]) -> tuple[Unreachable, ...]:
+    """One part for each place and reason, with the weights of all the times it was passed."""
+    merged: dict[Unreachable, set[str]] = {}
+    for part in parts:
+        merged.setdefault(replace(part, weights=()), set()).update(part.weights)
+    return tuple(replace(part, weights=tuple(sorted(w))) for part, w in merged.items())
 
 
 def _check_complete(graph: ModelGraph, recording: Recording) -> None:

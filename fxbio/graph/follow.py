@@ -30,6 +30,7 @@ REINDEXING = frozenset(
         *_functions("select", "expand", "contiguous", "clone", "detach", "cat", "stack", "flip"),
         *_functions("roll", "tensor_split", "split_with_sizes", "index_select", "swapdims"),
         *_functions("to", "type_as", "float", "half", "bfloat16", "double", "moveaxis", "repeat"),
+        operator.getitem,  # so does a strict export call the method
         *_functions("__getitem__", "concat", "concatenate", "view_as", "reshape_as"),
         *(vars(torch._C.TensorBase)[name].__get__ for name in ("T", "mT")),
     ]
@@ -39,9 +40,23 @@ REINDEXING = frozenset(
 
 def followed_parameter(node: fx.Node) -> tuple[int, ...] | None:
     """Shape of the parameter whose feedback reaches a node, or ``None`` if none does."""
+    return _follow(node, {})
+
+
+Shape = tuple[int, ...] | None
+
+
+def _follow(node: fx.Node, known: dict[fx.Node, Shape]) -> Shape:
+    """As ``followed_parameter``; nodes that several others use are followed once."""
+    if node not in known:
+        known[node] = _follow_new(node, known)
+    return known[node]
+
+
+def _follow_new(node: fx.Node, known: dict[fx.Node, Shape]) -> Shape:
     if node.op == "get_attr":
         return node.meta["shape"] if node.meta.get("parameter") else None
-    sources = [(source, followed_parameter(source)) for source in node.all_input_nodes]
+    sources = [(source, _follow(source, known)) for source in node.all_input_nodes]
     if is_reindexing(node):
         found = [shape for _, shape in sources if shape is not None]
         return max(found, key=lambda s: torch.Size(s).numel(), default=None)
@@ -55,4 +70,4 @@ def is_reindexing(node: fx.Node) -> bool:
         return getattr(Tensor, str(node.target)) in REINDEXING
     if node.target is getattr:
         return node.args[1] in ("T", "mT")
-    return node.target is operator.getitem or node.target in REINDEXING
+    return node.target in REINDEXING

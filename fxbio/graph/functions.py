@@ -6,6 +6,7 @@ weight use is.
 
 from __future__ import annotations
 
+import operator
 import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from fxbio.ops import functional
 from fxbio.ops.einsum import explicit_equation
 from fxbio.ops.functional import Backward
 
-__all__ = ["COMPOSITES", "LinearCall", "match_linear_call"]
+__all__ = ["COMPOSITES", "LinearCall", "match_linear_call", "weight_axes", "weight_operand"]
 
 IsWeight = Callable[[Any], bool]
 
@@ -171,6 +172,7 @@ _EITHER_SIDE: dict[Any, Callable[..., LinearCall | None]] = {
     **dict.fromkeys(
         [
             torch.matmul,
+            operator.matmul,  # so does a strict export call the method
             torch.mm,
             torch.bmm,
             torch.mv,
@@ -183,9 +185,7 @@ _EITHER_SIDE: dict[Any, Callable[..., LinearCall | None]] = {
         _matmul,
     ),
     torch.Tensor.__rmatmul__: _reversed_matmul,
-    **dict.fromkeys(
-        [torch.addmm, torch.baddbmm, torch.Tensor.addmm, torch.Tensor.baddbmm], _addmm
-    ),
+    **dict.fromkeys([torch.addmm, torch.baddbmm, torch.Tensor.addmm, torch.Tensor.baddbmm], _addmm),
     torch.einsum: _einsum,
 }
 """Functions that may find the weight on either side, or none at all."""
@@ -210,6 +210,31 @@ def match_linear_call(
     if either is None:
         return None
     return either(*args, **kwargs, is_weight=is_weight)
+
+
+def weight_operand(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """What a call passes as the weight, of the functions that take one by definition."""
+    one = _ONE_WEIGHT.get(function)
+    return None if one is None else one(*args, **kwargs).weight
+
+
+def weight_axes(call: LinearCall, dims: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Which dimensions of a ``matmul`` weight are summed over, and which the result gains.
+
+    Args:
+        call: one with ``op`` matmul.
+        dims: number of dimensions of the weight.
+    """
+    if call.target is functional.einsum:
+        subscripts = explicit_equation(call.kwargs["equation"])
+        assert subscripts is not None
+        at = call.kwargs["weight_at"]
+        of_weight, of_x = subscripts[at], subscripts[1 - at]
+        summed = tuple(d for d, c in enumerate(of_weight) if c not in subscripts[2])
+        return summed, tuple(d for d, c in enumerate(of_weight) if c not in of_x)
+    if dims == 1:
+        return (-1,), ()
+    return ((-1,), (-2,)) if call.kwargs.get("weight_is_left") else ((-2,), (-1,))
 
 
 def _without_dispatch(function: types.FunctionType) -> Callable[..., Any]:

@@ -15,9 +15,7 @@ __all__ = ["find_islands"]
 def find_islands(recording: Recording) -> tuple[Island, ...]:
     """The largest modules without eager code in them, each with the graph of its first call."""
     eager = {part.path for part in recording.opaque if not part.weights}
-    broken = {
-        path for part in eager for path in _with_ancestors(part)
-    }
+    broken = {path for part in eager for path in _with_ancestors(part)}
     islands: dict[str, Island] = {}
     inside: set[int] = set()
     for index, call in enumerate(recording.calls):
@@ -64,5 +62,6 @@ def _import(graph: fx.Graph, node: fx.Node) -> fx.Node:
     if node.op == "get_attr":
         return graph.node_copy(node)
     copy: Any = graph.placeholder(node.name)
-    copy.meta = dict(node.meta)
+    # What was a site out there is an input in here.
+    copy.meta = {key: value for key, value in node.meta.items() if key not in ("site", "operand")}
     return copy

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from fxbio.graph.taint import plain_tensors
+
 __all__ = ["NodeTable"]
 
 _PLAIN = (
@@ -36,12 +38,12 @@ class NodeTable:
         self.constants: dict[str, Tensor] = {}
         self._node_of: dict[int, tuple[Tensor, fx.Node]] = {}
         self._names: dict[int, str] = {}
-        for named in (model.named_parameters(), model.named_buffers()):
+        for named in (model.named_parameters(), model.named_buffers(), plain_tensors(model)):
             for name, tensor in named:
                 self._names.setdefault(id(tensor), name)
 
     def name_of(self, tensor: Tensor) -> str | None:
-        """Qualified name of a parameter or buffer, ``None`` for any other tensor."""
+        """Qualified name of a tensor that a module holds, ``None`` for any other."""
         return self._names.get(id(tensor))
 
     def add(self, kind: str, target: Any, arguments: Any, out: Any) -> fx.Node:
@@ -86,12 +88,14 @@ class NodeTable:
         if entry is not None:
             return entry[1]
         name = self.name_of(tensor)
+        own = name is not None
         if name is None:
             name = f"_constant_{len(self.constants)}"
             self.constants[name] = tensor
         node = self.graph.create_node("get_attr", name)
         self.nodes.append(node)
         self.remember(node, tensor)
+        node.meta["own"] = own
         node.meta["parameter"] = isinstance(tensor, nn.Parameter)
         return node
 

@@ -11,16 +11,17 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode
 
-from fxbio.graph.frames import checkpointed_within, user_origin
-from fxbio.graph.follow import followed_parameter
+from fxbio.graph.findings import Findings
+from fxbio.graph.frames import user_origin
 from fxbio.graph.functions import COMPOSITES, LinearCall, match_linear_call
 from fxbio.graph.leaves import is_leaf, linear_leaf_kind, norm_leaf, opaque_reason
 from fxbio.graph.node_table import NodeTable
-from fxbio.graph.recording import ModuleCall, RawUse, Recording
-from fxbio.graph.site import Origin, Unreachable
+from fxbio.graph.recording import ModuleCall, Recording
+from fxbio.graph.regions import Regions
+from fxbio.graph.site import Origin
 from fxbio.graph.taint import WeightTaint, tensors_in
 
 __all__ = ["Recorder"]
@@ -36,33 +37,32 @@ class Recorder(TorchFunctionMode):
     """Records one forward pass of a model."""
 
     def __init__(self, model: nn.Module, taint: WeightTaint) -> None:
-        """
-        Args:
-            model: the module whose calls are recorded.
-            taint: an active taint mode; it is asked which tensors are weights.
+        """Args:
+        model: the module whose calls are recorded.
+        taint: an active taint mode; it is asked which tensors are weights.
         """
         super().__init__()
         self._taint = taint
         self._table = NodeTable(model)
         self._recording = Recording(self._table.graph, self._table.nodes)
+        self._findings = Findings(model, self._recording, self._table, taint)
+        self._regions = Regions(self._add_region)
         self._paths = {id(module): path for path, module in model.named_modules()}
-        self._modules = dict(model.named_modules())
-        self._stack: list[int] = []
+        self._stack = self._findings.stack
         self._quiet = False
-        self._accounted = 0
 
     @contextmanager
     def active(self) -> Iterator[None]:
         """Record everything that runs inside."""
         call, function = nn.Module.__call__, torch.autograd.Function
-        apply: classmethod[Any, Any, Any] = vars(function)["apply"]
+        apply: Any = vars(function)["apply"]
         recorder = self
 
         def recorded_module_call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
             return recorder._module(call, module, args, kwargs)
 
         def recorded_apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
-            return recorder._autograd_function(apply.__func__, cls, args, kwargs)
+            return recorder._autograd_function(apply.__get__(None, cls), cls, args, kwargs)
 
         nn.Module.__call__ = recorded_module_call  # type: ignore[method-assign]
         function.apply = classmethod(recorded_apply)  # type: ignore[assignment,method-assign]
@@ -81,10 +81,10 @@ class Recorder(TorchFunctionMode):
 
     def finish(self, output: Any) -> Recording:
         """Close the graph and hand out the recording."""
-        self._collect_strays()
+        self._findings.collect_strays()
         self._table.graph.output(self._table.arguments(output))
         self._recording.constants = dict(self._table.constants)
-        self._recording.seen = self._sources_since(0)
+        self._findings.settle()
         return self._recording
 
     # Modules
@@ -94,9 +94,11 @@ class Recorder(TorchFunctionMode):
         if self._quiet or path is None:
             return call(module, *args, **kwargs)
         if is_leaf(module) or opaque_reason(module) is not None:
-            self._collect_strays()
+            self._findings.collect_strays()
+            self._regions.follow()
             with self._unseen():
                 return self._leaf(call, module, path, args, kwargs)
+        self._regions.follow()
         parent = self._stack[-1] if self._stack else None
         record = ModuleCall(path, type(module).__name__, parent, len(self._table.nodes))
         self._recording.calls.append(record)
@@ -105,8 +107,9 @@ class Recorder(TorchFunctionMode):
             out = call(module, *args, **kwargs)
         finally:
             self._stack.pop()
-        record.end = len(self._table.nodes)
+        self._regions.follow()
         record.output = self._table.arguments(out)
+        record.end = len(self._table.nodes)
         return out
 
     def _leaf(
@@ -124,11 +127,10 @@ class Recorder(TorchFunctionMode):
             groups = getattr(module, "groups", 1)
             x = next(tensors_in((args, kwargs)))
             use = LinearCall(kind, weight, _run_by_module, (), {}, groups)
-            self._add_use(node, use, x, out, origin=None, leaf=path)
-        elif len(self._taint.uses) > self._accounted:
+            self._findings.add_use(node, use, x, out, leaf=path)
+        else:
             reason = opaque_reason(module) or f"nn.{type(module).__name__} has no rule"
-            self._add_opaque(path, reason, None)
-        self._accounted = len(self._taint.uses)
+            self._findings.add_if_applied(path, reason, None)
         return out
 
     # Functions
@@ -140,20 +142,26 @@ class Recorder(TorchFunctionMode):
         if func in COMPOSITES:
             with self:
                 return COMPOSITES[func](*args, **kwargs)
-        self._collect_strays()
+        self._findings.collect_strays()
         name = _name_of(func)
         if name in _VALUE_READS:
-            self._mark_eager(f"reads values of a tensor with {name.strip('_')}()")
+            self._findings.mark_eager(f"reads values of a tensor with {name.strip('_')}()")
         call = match_linear_call(func, args, kwargs, self._taint.is_weight)
+        if call is None:
+            self._findings.check_weight_operand(func, args, kwargs)
+        self._regions.follow()
         out = func(*args, **kwargs)
         node = self._add_function(func, name, args, kwargs, out)
-        if call is not None and node is not None:
-            x = next((t for t in tensors_in((args, kwargs)) if t is not call.weight), out)
-            self._add_use(node, call, x, out, origin=node.meta["origin"], leaf=None)
-            self._taint.mark_activation(out)
-        elif len(self._taint.uses) > self._accounted:
-            self._add_opaque(self._path, f"no rule reaches into {name}()", user_origin())
-        self._accounted = len(self._taint.uses)
+        if call is None or node is None:
+            reason = f"no rule reaches into {name}()"
+            self._findings.add_if_applied(self._findings.path, reason, user_origin())
+            return out
+        operands = [t for t in tensors_in((args, kwargs)) if t is not call.weight]
+        if self._findings.is_product(call, operands):
+            self._findings.add_product(node, call, operands[0], out)
+            return out
+        self._findings.add_use(node, call, operands[0] if operands else out, out)
+        self._taint.mark_activation(out)
         return out
 
     def _add_function(self, func: Any, name: str, args: Any, kwargs: Any, out: Any) -> Any:
@@ -175,107 +183,31 @@ class Recorder(TorchFunctionMode):
     def _autograd_function(self, apply: Any, cls: Any, args: Any, kwargs: Any) -> Any:
         """A function with a backward of its own; those of torch itself are looked through."""
         if self._quiet or cls.__module__.startswith("torch."):
-            return apply(cls, *args, **kwargs)
-        self._collect_strays()
+            return apply(*args, **kwargs)
+        self._findings.collect_strays()
+        self._regions.follow()
         with self._unseen():
             return self._opaque_function(apply, cls, args, kwargs)
 
     def _opaque_function(self, apply: Any, cls: Any, args: Any, kwargs: Any) -> Any:
         arguments = self._table.arguments((args, kwargs))
         applied = [t for t in tensors_in(args) if self._taint.is_weight(t) and t.dim() > 1]
-        out = apply(cls, *args, **kwargs)
+        out = apply(*args, **kwargs)
         self._taint.mark_activation(out)
-        node = self._table.add("call_function", _Opaque(cls.__name__), arguments, out)
+        node = self._table.add("call_function", _OwnFunction(cls), arguments, out)
         self._annotate(node, user_origin())
-        if applied or len(self._taint.uses) > self._accounted:
-            sources = frozenset().union(*(self._taint.parameters(t) for t in applied))
-            reason = f"autograd.Function '{cls.__name__}' brings its own backward"
-            self._add_opaque(self._path, reason, user_origin(), sources)
-        self._accounted = len(self._taint.uses)
+        sources = frozenset().union(*(self._taint.parameters(t) for t in applied))
+        reason = f"autograd.Function '{cls.__name__}' brings its own backward"
+        self._findings.add_if_applied(self._findings.path, reason, user_origin(), sources)
         return out
 
-    # Findings
-
-    def _add_use(
-        self, node: Any, call: LinearCall, x: Tensor, out: Any, *, origin: Any, leaf: str | None
-    ) -> None:
-        sources = self._taint.parameters(call.weight)
-        caller = self._stack[-1] if self._stack else None
-        if linear_leaf_kind(self._modules[self._path]) is not None:
-            leaf = self._path  # a stock layer whose weight is computed by a hook or parametrization
-        owner = None if leaf is not None else self._owner(sources)
-        operand = None
-        if node.op != "call_module":
-            operand = self._table.arguments(call.weight)
-        followed = followed_parameter(operand) if leaf is None and operand is not None else None
-        self._recording.uses.append(
-            RawUse(
-                node=node,
-                op=call.op,
-                weight=self._table.name_of(call.weight),
-                operand=operand,
-                sources=sources,
-                constants=self._taint.buffers(call.weight),
-                shape=tuple(call.weight.shape),
-                feedback_shape=followed or tuple(call.weight.shape),
-                input_shape=tuple(x.shape),
-                output_shape=tuple(out.shape),
-                groups=call.groups,
-                call=caller,
-                leaf=leaf,
-                owner=leaf if owner is None else self._recording.calls[owner].path,
-                origin=origin,
-                unreachable=None if owner is None else self._out_of_scope(owner),
-            )
-        )
-
-    def _owner(self, sources: frozenset[str]) -> int:
-        """The innermost module call on the stack whose module holds all the sources."""
-        for index in reversed(self._stack):
-            path = self._recording.calls[index].path
-            if all(not path or name.startswith(f"{path}.") for name in sources):
-                return index
-        return self._stack[0]
-
-    def _out_of_scope(self, owner: int) -> str | None:
-        """Why the owner's forward does not enclose this operation when it is recomputed."""
-        boundaries = len(self._stack) - self._stack.index(owner)
-        if not checkpointed_within(boundaries, "recorded_module_call"):
-            return None
-        return (
-            "activation checkpointing recomputes this use outside of the module that holds the "
-            "weight; checkpoint a module instead of a function"
-        )
-
-    def _mark_eager(self, reason: str) -> None:
-        self._recording.opaque.append(Unreachable(self._path, reason, (), user_origin()))
-
-    def _add_opaque(
-        self,
-        path: str,
-        reason: str,
-        origin: Origin | None,
-        sources: frozenset[str] = frozenset(),
-    ) -> None:
-        found = sources | self._sources_since(self._accounted)
-        self._recording.opaque.append(Unreachable(path, reason, tuple(sorted(found)), origin))
-
-    def _collect_strays(self) -> None:
-        """Weights that were applied since the last event, by no function that Python saw."""
-        if len(self._taint.uses) > self._accounted:
-            reason = "applied by compiled code that Python does not see"
-            self._add_opaque(self._path, reason, user_origin())
-            self._accounted = len(self._taint.uses)
-
-    def _sources_since(self, first: int) -> frozenset[str]:
-        return frozenset().union(*(use.sources for use in self._taint.uses[first:]))
-
-    @property
-    def _path(self) -> str:
-        return self._recording.calls[self._stack[-1]].path if self._stack else ""
+    def _add_region(self, function: Any, args: tuple[Any, ...]) -> fx.Node:
+        node = self._table.add("call_function", function, (args, {}), None)
+        self._annotate(node, None)
+        return node
 
     def _annotate(self, node: Any, origin: Origin | None) -> None:
-        node.meta["path"] = self._path
+        node.meta["path"] = self._findings.path
         node.meta["call"] = self._stack[-1] if self._stack else None
         node.meta["origin"] = origin
 
@@ -288,15 +220,16 @@ class Recorder(TorchFunctionMode):
             self._quiet = False
 
 
-class _Opaque:
-    """Stands in a graph for a callable that the graph cannot run."""
+class _OwnFunction:
+    """A user's ``autograd.Function`` under a name that a graph can call."""
 
-    def __init__(self, name: str) -> None:
-        self.__name__ = name
-        self.__qualname__ = name
+    def __init__(self, function: type[torch.autograd.Function]) -> None:
+        self.__name__ = function.__name__
+        self.__qualname__ = function.__qualname__
+        self._function = function
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        raise RuntimeError(f"{self.__name__} was recorded but cannot be run from a graph")
+        return self._function.apply(*args, **kwargs)
 
 
 def _name_of(func: Any) -> str:

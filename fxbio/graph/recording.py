@@ -45,6 +45,8 @@ class RawUse:
     input_shape: tuple[int, ...]
     output_shape: tuple[int, ...]
     groups: int
+    axes: tuple[tuple[int, ...], tuple[int, ...]] | None
+    """Of a ``matmul``: dimensions of the weight that are summed, and that the result gains."""
     call: int | None
     """Index of the innermost module call around it."""
     leaf: str | None

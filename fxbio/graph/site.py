@@ -90,11 +90,20 @@ class Site:
     """Why no rule can be installed here; ``None`` when one can."""
     leaf: bool = True
     """Whether a stock ``torch.nn`` layer applies the weight in its own forward."""
+    summed: tuple[int, ...] = (-2,)
+    """Of a ``matmul``: the dimensions of the weight that are summed over."""
+    produced: tuple[int, ...] = (-1,)
+    """Of a ``matmul``: the dimensions of the weight that the result gains."""
     derived: bool = False
     """Whether the weight is computed from its sources each time, rather than being one of them."""
     feedback_shape: tuple[int, ...] = ()
     """Shape in which feedback is drawn: that of the parameter where its entries can be followed
     to the operation (a chunk takes its chunk of the feedback), else ``shape``."""
+
+    @property
+    def computed(self) -> bool:
+        """Whether the weight exists only while the forward runs, as ``W + B A`` does."""
+        return self.derived and not self.leaf and self.feedback_shape == self.shape
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from fxbio.graph.site import OpKind, Site
 
 __all__ = ["SiteBuilder"]
 
+
 @dataclass
 class SiteBuilder:
     """Turns the uses of one recording into sites."""
@@ -67,6 +68,8 @@ class SiteBuilder:
             origin=use.origin,
             unreachable=use.unreachable,
             leaf=use.leaf is not None,
+            summed=(-2,) if use.axes is None else use.axes[0],
+            produced=(-1,) if use.axes is None else use.axes[1],
             derived=use.weight is None,
             feedback_shape=use.feedback_shape,
         )
@@ -82,7 +85,8 @@ class SiteBuilder:
     def _path(self, use: RawUse, weight: str) -> str:
         if use.leaf is not None:
             return use.leaf
-        path = weight.rpartition(".")[0]
+        path = weight.partition(".parametrizations.")[0]
+        path = weight.rpartition(".")[0] if path == weight else path
         while path and isinstance(self._modules.get(path), _HOLDERS):
             path = path.rpartition(".")[0]
         return path
@@ -101,8 +105,10 @@ class SiteBuilder:
             kind: OpKind | None = linear_leaf_kind(module)
             if kind is None and norm_leaf(module) is not None:
                 kind = "norm"
-            weight = getattr(module, "_parameters", {}).get("weight")
-            if kind is None or weight is None or path in known:
+            if kind is None or path in known:
+                continue
+            weight = module._parameters.get("weight")
+            if weight is None:
                 continue
             name = self._canonical[id(weight)]
             if name in known or self._is_applied_elsewhere(path):

@@ -98,6 +98,10 @@ class WeightTaint(TorchDispatchMode):
         taint = self._taints.get(_key(tensor))
         return taint is not None and (not taint or _CHANCE in taint) and not self.is_weight(tensor)
 
+    def is_known(self, tensor: Any) -> bool:
+        """Whether it is known what a tensor is computed from."""
+        return _key(tensor) in self._taints
+
     def modulated_by(self, tensor: Any) -> frozenset[str]:
         """Parameters that an activation is an elementwise product of: a weight made to measure."""
         return self._modulated.get(_key(tensor), frozenset())

@@ -41,8 +41,11 @@ def convolution(
         feedback: the drawn part of B in the shape of ``weight``, or ``None``.
         rule: spec string of the rule.
         scale: constant factor of B.
-        stride, padding, dilation, output_padding: one number for each spatial dimension.
+        stride: one number for each spatial dimension, as the next two and ``output_padding``.
+        padding: zeros on both sides.
+        dilation: distance of the taps.
         transposed: whether it is a transposed convolution.
+        output_padding: of a transposed convolution.
         groups: number of groups.
 
     Returns:

@@ -18,6 +18,7 @@ from fxbio.ops.einsum import einsum as einsum_op
 from fxbio.ops.linear import linear as linear_op
 from fxbio.ops.matmul import addmm as addmm_op
 from fxbio.ops.matmul import matmul as matmul_op
+from fxbio.ops.transport import passes_error
 
 __all__ = [
     "Backward",
@@ -49,13 +50,19 @@ class Backward(NamedTuple):
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, backward: Backward) -> Tensor:
     """``F.linear`` under a rule."""
     rule, scale, feedback = backward
-    return linear_op(x, weight, bias, feedback, rule, scale)
+    result: Tensor = linear_op(_reached(x, rule), weight, bias, feedback, rule, scale)
+    return result
 
 
 def matmul(left: Tensor, right: Tensor, *, weight_is_left: bool, backward: Backward) -> Tensor:
     """``torch.matmul`` of a weight and an activation under a rule."""
     rule, scale, feedback = backward
-    return matmul_op(left, right, feedback, rule, scale, weight_is_left)
+    if weight_is_left:
+        right = _reached(right, rule)
+    else:
+        left = _reached(left, rule)
+    result: Tensor = matmul_op(left, right, feedback, rule, scale, weight_is_left)
+    return result
 
 
 def addmm(
@@ -69,7 +76,9 @@ def addmm(
 ) -> Tensor:
     """``torch.addmm``, or ``torch.baddbmm`` of batches, under a rule."""
     rule, scale, feedback = backward
-    return addmm_op(bias, x, weight, feedback, rule, scale, float(beta), float(alpha))
+    factors = (float(beta), float(alpha))
+    result: Tensor = addmm_op(bias, _reached(x, rule), weight, feedback, rule, scale, *factors)
+    return result
 
 
 def einsum(
@@ -80,7 +89,9 @@ def einsum(
     ``weight_at`` is the position of the weight in the equation.
     """
     rule, scale, feedback = backward
-    return einsum_op(x, weight, feedback, rule, scale, equation, weight_at)
+    x = _reached(x, rule)
+    result: Tensor = einsum_op(x, weight, feedback, rule, scale, equation, weight_at)
+    return result
 
 
 def batch_norm(
@@ -97,9 +108,10 @@ def batch_norm(
 ) -> Tensor:
     """``F.batch_norm`` whose scale has a rule."""
     rule, scale, feedback = backward
-    statistics = (running_mean, running_var)
-    options = (training, momentum, eps)
-    return norm.batch_norm(x, *statistics, weight, bias, *options, feedback, rule, scale)
+    x, statistics = _reached(x, rule), (running_mean, running_var)
+    return norm.batch_norm(
+        x, *statistics, weight, bias, training, momentum, eps, feedback, rule, scale
+    )
 
 
 def layer_norm(
@@ -113,6 +125,7 @@ def layer_norm(
 ) -> Tensor:
     """``F.layer_norm`` whose scale has a rule."""
     rule, scale, feedback = backward
+    x = _reached(x, rule)
     return norm.layer_norm(x, list(normalized_shape), weight, bias, eps, feedback, rule, scale)
 
 
@@ -127,6 +140,7 @@ def group_norm(
 ) -> Tensor:
     """``F.group_norm`` whose scale has a rule."""
     rule, scale, feedback = backward
+    x = _reached(x, rule)
     return norm.group_norm(x, num_groups, weight, bias, eps, feedback, rule, scale)
 
 
@@ -187,8 +201,16 @@ def _batched(
     unbatched = x.dim() == weight.dim() - 1
     x = x.unsqueeze(0) if unbatched else x
     rule, scale, feedback = backward
-    result = convolution(x, weight, bias, feedback, rule, scale, *geometry)
+    result: Tensor = convolution(_reached(x, rule), weight, bias, feedback, rule, scale, *geometry)
     return result.squeeze(0) if unbatched else result
+
+
+def _reached(x: Tensor, rule: str) -> Tensor:
+    """The activation, cut off from what is below where the rule sends no error there.
+
+    The ops would return no gradient, which some kernels below answer with an error when compiled.
+    """
+    return x if passes_error(rule) else x.detach()
 
 
 def _each(value: Ints, spatial: int) -> list[int]:
@@ -201,7 +223,7 @@ def _each(value: Ints, spatial: int) -> list[int]:
 def _string_padding(
     x: Tensor, weight: Tensor, padding: str, dilation: list[int]
 ) -> tuple[Tensor, list[int]]:
-    """``same`` as ATen computes it: an odd total puts the extra zero behind, by explicit padding."""
+    """``same`` as ATen computes it: of an odd total the extra zero goes behind, explicitly."""
     if padding == "valid":
         return x, [0] * len(dilation)
     totals = [d * (k - 1) for d, k in zip(dilation, weight.shape[2:], strict=True)]

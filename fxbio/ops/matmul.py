@@ -60,7 +60,8 @@ def _matmul_backward(ctx: Any, error: Tensor) -> tuple[Tensor | None, ...]:
     left, right, drawn = ctx.saved_tensors
     needs_left, needs_right = ctx.needs_input_grad[:2]
     factors = _backward_factors(left, right, drawn, ctx, error)
-    grads = _product_gradients(left, right, *factors, error, needs_left, needs_right, ctx.scale)
+    scales = (ctx.scale, 1.0) if ctx.weight_is_left else (1.0, ctx.scale)
+    grads = _product_gradients(left, right, *factors, error, needs_left, needs_right, scales)
     return *grads, None, None, None, None
 
 
@@ -83,11 +84,11 @@ def _product_gradients(
     error: Tensor,
     needs_left: bool,
     needs_right: bool,
-    scale: float,
+    scales: tuple[float, float],
 ) -> tuple[Tensor | None, Tensor | None]:
     """``∂L/∂left = δ as_rightᵀ`` and ``∂L/∂right = as_leftᵀ δ``, summed where operands broadcast.
 
-    The scale belongs to whichever factor is feedback, that is, not the operand itself.
+    ``scales`` multiply ``as_left`` and ``as_right``: that of the feedback weight, and 1.
     """
     rows, columns = left.dim() > 1, right.dim() > 1
     error = error if columns else error.unsqueeze(-1)
@@ -95,14 +96,12 @@ def _product_gradients(
     grad_left = grad_right = None
     if needs_left and as_right is not None:
         factor = (as_right if columns else as_right.unsqueeze(-1)).mT
-        used = 1.0 if as_right is right else scale
         shape = left.shape if rows else (1, *left.shape)
-        grad_left = _product_summed_to(shape, error, factor, used).reshape(left.shape)
+        grad_left = _product_summed_to(shape, error, factor, scales[1]).reshape(left.shape)
     if needs_right and as_left is not None:
         factor = (as_left if rows else as_left.unsqueeze(-2)).mT
-        used = 1.0 if as_left is left else scale
         shape = right.shape if columns else (*right.shape, 1)
-        grad_right = _product_summed_to(shape, factor, error, used).reshape(right.shape)
+        grad_right = _product_summed_to(shape, factor, error, scales[0]).reshape(right.shape)
     return grad_left, grad_right
 
 
@@ -144,7 +143,8 @@ def addmm(
         feedback: the drawn part of B in the shape of ``weight``, or ``None``.
         rule: spec string of the rule.
         scale: constant factor of B.
-        beta, alpha: as in ``torch.addmm``.
+        beta: factor of the bias.
+        alpha: factor of the product.
 
     Returns:
         Bitwise what ``torch.addmm`` or ``torch.baddbmm`` gives.

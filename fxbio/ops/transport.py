@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from functools import cache
 
+import torch
 from torch import Tensor
 
 from fxbio.rules.base import Rule, make_rule
 from fxbio.rules.spec import parse_spec
 
-__all__ = ["feedback_of", "parse_rule"]
+__all__ = ["feedback_of", "parse_rule", "passes_error"]
 
 
 @cache
@@ -25,6 +26,12 @@ def parse_rule(spec: str) -> Rule:
     """
     name, options = parse_spec(spec)
     return make_rule(name, options)
+
+
+@torch.compiler.assume_constant_result  # dynamo can follow neither YAML nor a registry
+def passes_error(spec: str) -> bool:
+    """Whether any error passes a site under that rule, for use outside of an op."""
+    return parse_rule(spec).passes_error
 
 
 def feedback_of(weight: Tensor, drawn: Tensor | None, spec: str, dtype_of: Tensor) -> Tensor:

@@ -29,8 +29,8 @@ class Option:
     """``None`` where it is required."""
 
 
-def rule_options(cls: type[Rule]) -> tuple[Option, ...]:
-    """The options of a rule class, in the order of its fields."""
+def rule_options(cls: type[Any]) -> tuple[Option, ...]:
+    """The options of the class of a rule or a pass, in the order of its fields."""
     hints = _hints(cls)
     return tuple(
         Option(
@@ -65,7 +65,7 @@ def fits(value: Any, hint: Any) -> bool:
     return isinstance(value, hint) if hint in (bool, str) else True
 
 
-def _hints(cls: type[Rule]) -> dict[str, Any]:
+def _hints(cls: type[Any]) -> dict[str, Any]:
     try:
         return typing.get_type_hints(cls)
     except NameError:  # names that a plug-in imports for type checkers only

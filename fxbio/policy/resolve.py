@@ -113,7 +113,7 @@ def _obstacle(site: Site, voice: _Voice) -> str | None:
         if not voice.keeps_bp_if_unreachable:
             raise _unreachable(site, site.unreachable, voice)
         return f"{asked}: {site.unreachable}"
-    info = WeightInfo(name=site.weight, op=site.op, shape=site.shape, groups=site.groups)
+    info = WeightInfo.of(site)
     reason = voice.rule.unsupported(info)
     if reason and not voice.keeps_bp_if_unsupported:
         raise _unsupported(site, reason, voice)

@@ -163,8 +163,12 @@ def _lists(plan: Plan) -> Iterator[tuple[str, list[str]]]:
     kept = [f"{a.site.name}, {a.fallback} ({a.decided_by})" for a in plan.assignments if a.fallback]
     if kept:
         yield "Keeps bp although another rule was asked for (*)", kept
-    if plan.unreachable:
-        yield "Cannot be seen into, keeps bp", list(map(_opaque, plan.unreachable))
+    hidden = [_opaque(part) for part in plan.unreachable if part.weights]
+    if hidden:
+        yield "Applies weights where no rule reaches, keeps bp", hidden
+    eager = [_opaque(part) for part in plan.unreachable if not part.weights]
+    if eager:
+        yield "Runs as it is, outside of the captured islands", eager
     if plan.warnings:
         yield "Warnings", list(plan.warnings)
 

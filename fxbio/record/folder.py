@@ -12,20 +12,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fxbio import __version__
-from fxbio.api import transform
+from fxbio.api import revert, transform
 from fxbio.bind.redraw import redraw_counts, set_redraw_counts
-from fxbio.errors import FxbioError, RecordError
+from fxbio.errors import FxbioError, ModelError, RecordError
 from fxbio.policy import Plan, plan_markdown
 from fxbio.record.feedback_state import digests, irreproducible, restore, scales
 from fxbio.record.record import ModelSource, record_of
+from fxbio.reference.weights import load_weights
 
 __all__ = ["load", "save"]
 
 _SCHEMA = 1
 _FILES = ("plan.json", "record.json", "weights.pt")
+_KEYS = ("versions", "pipeline", "source", "plan", "files", "scales", "feedback", "updates")
+_CHECKED = ("plan.json", "weights.pt", "feedback.pt")
+"""Files whose digests are in the record; the last is there only where rules read weights."""
 
 
 def save(
@@ -51,7 +55,8 @@ def save(
         ModelError: when the model was not transformed.
         RecordError: when the folder exists.
     """
-    record, target = record_of(model), Path(folder)
+    record_of(model)  # before anything is written
+    target = Path(folder)
     if target.exists() and not overwrite:
         raise RecordError(f"'{target}' exists already", help="choose another, or overwrite it")
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -71,7 +76,11 @@ def _put_in_place(scratch: Path, target: Path) -> None:
         return
     old = target.with_name(f".{target.name}-old-{os.getpid()}")
     target.rename(old)
-    scratch.rename(target)
+    try:
+        scratch.rename(target)
+    except BaseException:
+        old.rename(target)
+        raise
     shutil.rmtree(old)
 
 
@@ -81,7 +90,8 @@ def _write(model: nn.Module, folder: Path, source: ModelSource | None) -> None:
     (folder / "plan.md").write_text(plan_markdown(plan))
     (folder / "plan.json").write_text(plan.to_json())
     (folder / "policy.yaml").write_text(plan.policy_text)
-    torch.save({k: v.detach().cpu() for k, v in model.state_dict().items()}, folder / "weights.pt")
+    state = {key: _on_cpu(value) for key, value in model.state_dict().items()}
+    torch.save(state, folder / "weights.pt")
     past = irreproducible(model)
     if past:
         torch.save(past, folder / "feedback.pt")
@@ -95,12 +105,17 @@ def _write(model: nn.Module, folder: Path, source: ModelSource | None) -> None:
         "pipeline": record.pipeline,
         "source": None if source is None else asdict(source),
         "plan": plan.digest,
-        "weights": _file_digest(folder / "weights.pt"),
+        "files": {n: _file_digest(folder / n) for n in _CHECKED if (folder / n).exists()},
         "scales": scales(model),
         "feedback": digests(model),
         "updates": redraw_counts(model),
     }
     (folder / "record.json").write_text(json.dumps(content, indent=2) + "\n")
+
+
+def _on_cpu(value: Any) -> Any:
+    """An entry of a state dict; the extra state of a module may be any plain data."""
+    return value.detach().cpu() if isinstance(value, Tensor) else value
 
 
 def load(
@@ -119,22 +134,25 @@ def load(
             is rebuilt differs from what was saved.
         ModelError: when the stock model cannot be built.
     """
-    content, plan = _read(Path(folder))
+    folder = Path(folder)
+    content, plan = _read(folder)
     if model is None:
-        model, inputs = _build(content, Path(folder))
+        model, inputs = _build(content, folder)
         example_inputs = inputs if example_inputs is None else example_inputs
-    _load_weights(model, Path(folder))
     try:
         model = transform(model, plan, example_inputs, inplace=True, pipeline=content["pipeline"])
     except FxbioError as error:
         raise RecordError(
-            f"'{folder}' does not fit this {type(model).__name__}", notes=[error.headline]
+            f"'{folder}' does not fit this {type(model).__name__}",
+            notes=[error.headline, *error.notes],
+            help=error.help,
         ) from error
-    past = Path(folder) / "feedback.pt"
-    saved = torch.load(past, weights_only=True) if past.exists() else {}
-    set_redraw_counts(model, content["updates"])
-    restore(model, content["scales"], saved)
-    _check_feedback(model, content)
+    try:
+        _restore_feedback(model, content, folder)
+        _load_weights(model, folder)
+    except BaseException:
+        revert(model)
+        raise
     return model
 
 
@@ -144,21 +162,45 @@ def _read(folder: Path) -> tuple[dict[str, Any], Plan]:
         raise RecordError(
             f"'{folder}' is not a transformed model", notes=[f"missing: {', '.join(missing)}"]
         )
-    try:
-        content: dict[str, Any] = json.loads((folder / "record.json").read_text())
-    except json.JSONDecodeError as error:
-        raise RecordError(f"'{folder}/record.json' is damaged: {error}") from error
-    if content.get("schema") != _SCHEMA:
-        raise RecordError(
-            f"'{folder}' was written in format {content.get('schema')}, this is format {_SCHEMA}",
-            help="load it with the version of fxbio that wrote it",
-        )
+    content = _read_record(folder)
+    for name, digest in content["files"].items():
+        if not (folder / name).is_file():
+            raise RecordError(f"'{folder}' is incomplete: '{name}' is missing")
+        if _file_digest(folder / name) != digest:
+            raise RecordError(
+                f"'{folder}/{name}' is damaged or was edited: its digest differs from the record"
+            )
     plan = Plan.from_json((folder / "plan.json").read_text())
     if plan.digest != content["plan"]:
         raise RecordError(f"'{folder}/plan.json' is not the plan of its record.json")
-    if _file_digest(folder / "weights.pt") != content["weights"]:
-        raise RecordError(f"'{folder}/weights.pt' is damaged: its digest differs from the record")
     return content, plan
+
+
+def _read_record(folder: Path) -> dict[str, Any]:
+    try:
+        content = json.loads((folder / "record.json").read_text())
+    except ValueError as error:
+        raise RecordError(f"'{folder}/record.json' is damaged: {error}") from error
+    schema = content.get("schema") if isinstance(content, dict) else None
+    if schema != _SCHEMA:
+        raise RecordError(
+            f"'{folder}' was written in format {schema}, this is format {_SCHEMA}",
+            help="load it with the version of fxbio that wrote it",
+        )
+    missing = [key for key in _KEYS if key not in content]
+    if missing:
+        raise RecordError(f"'{folder}/record.json' is damaged: it has no {', '.join(missing)}")
+    return dict(content)
+
+
+
+
+def _restore_feedback(model: nn.Module, content: dict[str, Any], folder: Path) -> None:
+    past = folder / "feedback.pt"
+    saved = torch.load(past, weights_only=True) if past.exists() else {}
+    set_redraw_counts(model, content["updates"])
+    restore(model, content["scales"], saved)
+    _check_feedback(model, content)
 
 
 def _build(content: dict[str, Any], folder: Path) -> tuple[nn.Module, Any]:
@@ -180,17 +222,10 @@ def _build(content: dict[str, Any], folder: Path) -> tuple[nn.Module, Any]:
 
 
 def _load_weights(model: nn.Module, folder: Path) -> None:
-    state = torch.load(folder / "weights.pt", weights_only=True)
-    feedback = [key for key in state if "fxbio_feedback_" in key]  # there with persist_feedback
-    for key in feedback:
-        del state[key]
     try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        first = str(error).splitlines()
-        raise RecordError(
-            f"the weights of '{folder}' do not fit this {type(model).__name__}", notes=first[1:6]
-        ) from error
+        load_weights(model, folder / "weights.pt")
+    except ModelError as error:
+        raise RecordError(error.headline, notes=error.notes) from error
 
 
 def _check_feedback(model: nn.Module, content: dict[str, Any]) -> None:

@@ -26,9 +26,7 @@ def feedback_generator(seed: int, weight: str, turn: int = 0) -> torch.Generator
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
 
-def draw_feedback(
-    rule: Rule, weight: Tensor, info: WeightInfo, seed: int, turn: int = 0
-) -> Tensor:
+def draw_feedback(rule: Rule, weight: Tensor, info: WeightInfo, seed: int, turn: int = 0) -> Tensor:
     """The drawn part of the feedback of one weight.
 
     Args:

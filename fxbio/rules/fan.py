@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from fxbio.graph.site import OpKind
+from fxbio.graph.site import OpKind, Site
 
 __all__ = ["WeightInfo"]
 
@@ -22,10 +22,22 @@ class WeightInfo:
     """Qualified name of the weight."""
     op: OpKind
     shape: tuple[int, ...]
+    """As the operation uses it."""
     groups: int = 1
+    summed: tuple[int, ...] = (-2,)
+    """Of a ``matmul``: the dimensions of the weight that are summed over; (-2,) in ``x @ W``."""
+    produced: tuple[int, ...] = (-1,)
+    """Of a ``matmul``: the dimensions of the weight that the result gains."""
+
+    @classmethod
+    def of(cls, site: Site) -> WeightInfo:
+        """What a rule may know about the weight of a site."""
+        axes = (site.summed, site.produced)
+        return cls(site.weight, site.op, site.shape, site.groups, *axes)
 
     @property
     def is_convolution(self) -> bool:
+        """Whether it is the weight of a plain or transposed convolution."""
         return self.op.startswith("conv")
 
     @property
@@ -35,7 +47,7 @@ class WeightInfo:
             case "norm":
                 return 1
             case "matmul":
-                return self.shape[-2] if len(self.shape) > 1 else self.shape[0]
+                return math.prod(self.shape[d] for d in self.summed)
             case "linear":
                 return self.shape[1]
             case _ if self.op.startswith("conv_transpose"):
@@ -50,7 +62,7 @@ class WeightInfo:
             case "norm":
                 return 1
             case "matmul":
-                return self.shape[-1]
+                return math.prod(self.shape[d] for d in self.produced)
             case "linear":
                 return self.shape[0]
             case _ if self.op.startswith("conv_transpose"):

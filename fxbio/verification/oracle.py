@@ -19,7 +19,7 @@ from torch import Tensor
 from fxbio.ops.transport import feedback_of, parse_rule
 from fxbio.verification.probe import OpCall
 
-__all__ = ["feedback_in_call", "oracle_gradients", "stock_output"]
+__all__ = ["feedback_in_call", "oracle_gradients", "replayed_output", "stock_output"]
 
 Arguments = dict[str, Any]
 
@@ -76,10 +76,22 @@ _SHIFTS = ("bias",)
 """Arguments that are added to the result: they take no part in the feedback path."""
 
 
+def replayed_output(call: OpCall) -> Tensor:
+    """The result of the op on the same arguments.
+
+    What the model itself got may have been overwritten since, and torch chooses other kernels
+    here and there while a dispatch mode watches.
+    """
+    with torch.enable_grad(), call.autocast:
+        out = call.op(**call.arguments)
+    first: Tensor = out[0] if isinstance(out, tuple) else out
+    return first.detach()
+
+
 def stock_output(call: OpCall) -> Tensor:
     """The result of the function that the op stands for."""
-    with torch.no_grad():
-        return _STOCK[call.op.name().split(".")[0]](call.arguments)
+    with torch.enable_grad(), call.autocast:  # with gradients torch takes other paths
+        return _STOCK[call.op.name().split(".")[0]](call.arguments).detach()
 
 
 def feedback_in_call(call: OpCall) -> Tensor | None:
@@ -88,7 +100,8 @@ def feedback_in_call(call: OpCall) -> Tensor | None:
     if not parse_rule(spec).passes_error:
         return None
     with torch.no_grad():
-        return feedback_of(call.weight, drawn, spec, call.output) * call.arguments["scale"]
+        scale: float = call.arguments["scale"]
+        return feedback_of(call.weight, drawn, spec, torch.empty(0, dtype=call.dtype)) * scale
 
 
 def oracle_gradients(
@@ -113,7 +126,7 @@ def oracle_gradients(
         key: value.detach() if isinstance(value, Tensor) and key not in exact_only else value
         for key, value in given.items()
     }
-    with torch.enable_grad():
+    with torch.enable_grad(), call.autocast:
         output = stock(detached)
         if feedback is not None:
             carrier_arguments = {**given, call.weight_name: feedback}

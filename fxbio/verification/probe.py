@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +25,10 @@ class OpCall:
     """Name of the argument that is the weight."""
     sources: frozenset[str]
     """Parameters that the weight is computed from."""
-    output: Tensor
+    dtype: torch.dtype
+    """Of the output."""
+    autocast: AbstractContextManager[Any]
+    """The precision of the region that the call was made in."""
     error: Tensor | None = None
     """Gradient of the loss by the output."""
     gradients: dict[str, Tensor] = field(default_factory=dict)
@@ -32,6 +36,7 @@ class OpCall:
 
     @property
     def weight(self) -> Tensor:
+        """The weight that was applied."""
         value: Tensor = self.arguments[self.weight_name]
         return value
 
@@ -61,7 +66,8 @@ class OpProbe(TorchFunctionMode):
     """
 
     def __init__(self, sources_of: Callable[[Tensor], frozenset[str]]) -> None:
-        """
+        """Watch nothing yet.
+
         Args:
             sources_of: names of the parameters that a weight is computed from.
         """
@@ -89,14 +95,27 @@ class OpProbe(TorchFunctionMode):
         taps = {k: v.view_as(v) for k, v in arguments.items() if _gets_gradient(v)}
         out = func(*{**arguments, **taps}.values())
         first: Tensor = out[0] if isinstance(out, tuple) else out
-        plain = {k: v.detach() if isinstance(v, Tensor) else v for k, v in arguments.items()}
-        call = OpCall(func, plain, name, sources, first.detach())
+        plain = {k: _as_passed(v) for k, v in arguments.items()}
+        call = OpCall(func, plain, name, sources, first.dtype, _autocast(first))
         for key, tap in taps.items():
             tap.register_hook(_keep_in(call.gradients, key))
         if first.requires_grad:
             first.register_hook(lambda error: setattr(call, "error", error.detach()))
             self.calls.append(call)
         return out
+
+
+def _as_passed(value: Any) -> Any:
+    """An argument without its history; torch takes other paths for what needs a gradient."""
+    if not isinstance(value, Tensor):
+        return value
+    return value.detach().requires_grad_(value.requires_grad)
+
+
+def _autocast(tensor: Tensor) -> AbstractContextManager[Any]:
+    device = tensor.device.type
+    dtype = torch.get_autocast_dtype(device)
+    return torch.autocast(device, dtype, enabled=torch.is_autocast_enabled(device))
 
 
 def _gets_gradient(value: Any) -> bool:

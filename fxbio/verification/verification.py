@@ -34,6 +34,7 @@ class SiteVerdict:
 
     @property
     def ok(self) -> bool:
+        """Whether nothing is wrong here."""
         return self.problem is None
 
 
@@ -53,7 +54,8 @@ class Verification:
     @property
     def ok(self) -> bool:
         """Whether nothing at all is wrong."""
-        rows_ok = all(row.ok for row in self.rows)
+        seen = bool(self.rows) or not self.idle  # nothing was wrong where nothing ran
+        rows_ok = seen and all(row.ok for row in self.rows)
         return rows_ok and self.outputs_equal and not self.silent_backprop
 
     def to_dict(self) -> dict[str, Any]:
@@ -61,19 +63,28 @@ class Verification:
         return {"ok": self.ok, **asdict(self)}
 
     def render(self) -> RenderableType:
-        """A table for a terminal, failures first."""
+        """A table for a terminal, failures first; where there are many, successes by rule."""
         table = Table(box=None, pad_edge=False, header_style="bold")
         table.add_column("site", overflow="fold")
-        for name in ("rule", "calls", "forward", "gradient error", "differs from bp", "verdict"):
-            table.add_column(name, justify="right" if name in ("calls", "gradient error") else "left")
-        for row in sorted(self.rows, key=lambda r: r.ok):
+        for name in _COLUMNS:
+            table.add_column(name, justify="right" if name in _NUMBERS else "left")
+        good = [row for row in self.rows if row.ok]
+        for row in (row for row in self.rows if not row.ok):
+            table.add_row(*_cells(row))
+        rules = dict.fromkeys(row.rule for row in good)
+        shown = len(good) > _MANY
+        for rule in rules if shown else ():
+            table.add_row(*_together([row for row in good if row.rule == rule]))
+        for row in () if shown else good:
             table.add_row(*_cells(row))
         return Group(table, Text(), *self._summary())
 
     def _summary(self) -> Iterator[Text]:
         good = sum(row.ok for row in self.rows)
         yield Text(f"{good} of {len(self.rows)} rewritten sites follow their rule")
-        yield Text(f"outputs bitwise equal to the original: {'yes' if self.outputs_equal else 'NO'}")
+        yield Text(
+            f"outputs bitwise equal to the original: {'yes' if self.outputs_equal else 'NO'}"
+        )
         if self.rows:
             worst = max(row.gradient_error for row in self.rows)
             yield Text(f"largest difference from the oracle's gradients: {worst:.1e} (relative)")
@@ -84,6 +95,27 @@ class Verification:
 
     def __str__(self) -> str:
         return plain_text(self.render())
+
+
+_COLUMNS = ("rule", "calls", "forward", "gradient error", "differs from bp", "verdict")
+_NUMBERS = ("calls", "gradient error")
+_MANY = 20
+"""More sites than this are shown by rule when nothing is wrong with them; JSON has them all."""
+
+
+def _together(rows: list[SiteVerdict]) -> tuple[str | Text, ...]:
+    """One line for all sites of a rule."""
+    differ = sum(row.differs_from_bp is True for row in rows)
+    silent = sum(row.differs_from_bp is None for row in rows)
+    return (
+        f"{len(rows)} sites",
+        rows[0].rule,
+        str(sum(row.calls for row in rows)),
+        "bitwise",
+        f"≤ {max(row.gradient_error for row in rows):.1e}",
+        f"{differ} yes, {silent} send none" if silent else f"{differ} yes",
+        Text("ok", style="green"),
+    )
 
 
 def _cells(row: SiteVerdict) -> tuple[str | Text, ...]:

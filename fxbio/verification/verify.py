@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,10 +18,15 @@ from fxbio.graph.inputs import as_example_inputs
 from fxbio.graph.taint import tensors_in
 from fxbio.policy.plan import Assignment, Plan
 from fxbio.record.record import record_of
-from fxbio.verification.oracle import feedback_in_call, oracle_gradients, stock_output
+from fxbio.verification.oracle import (
+    feedback_in_call,
+    oracle_gradients,
+    replayed_output,
+    stock_output,
+)
 from fxbio.verification.probe import OpCall
 from fxbio.verification.verification import SiteVerdict, Verification
-from fxbio.verification.witness import Witness, silent_backprop
+from fxbio.verification.witness import Witness, ruled_parameters, silent_backprop
 
 __all__ = ["verify"]
 
@@ -43,17 +50,24 @@ def verify(model: nn.Module, example_inputs: Any = None) -> Verification:
         ModelError: when the model was not transformed.
     """
     record = record_of(model)
-    plan = record.plan
     inputs = record.inputs if example_inputs is None else as_example_inputs(example_inputs)
     args, kwargs = inputs.args, dict(inputs.kwargs)
-    with _untouched(model), backprop(model), torch.enable_grad():
-        expected = [t.detach() for t in tensors_in(model(*args, **kwargs))]
+    with backprop(model):
+        expected = _outputs(model, args, kwargs)
+    outputs = _outputs(model, args, kwargs)
     witness = Witness(model)
     with _untouched(model):
-        outputs = list(tensors_in(witness.run(model, args, kwargs)))
+        results = list(tensors_in(witness.run(model, args, kwargs)))
         with witness.probe:
-            _backward(outputs)
-    return _judge(model, plan, witness, _all_equal(outputs, expected))
+            _backward(results)
+        trained = {name for name, p in model.named_parameters() if p.grad is not None}
+    return _judge(model, witness, trained, _all_equal(outputs, expected))
+
+
+def _outputs(model: nn.Module, args: Any, kwargs: Any) -> list[Tensor]:
+    """The outputs without a witness, under whom torch chooses other kernels here and there."""
+    with _untouched(model), torch.enable_grad():
+        return [t.detach() for t in tensors_in(model(*args, **kwargs))]
 
 
 @contextlib.contextmanager
@@ -79,7 +93,13 @@ def _backward(outputs: list[Tensor]) -> None:
     roots = [t for t in outputs if t.requires_grad]
     errors = [torch.randn(t.shape, generator=generator).to(t) for t in roots]
     if roots:
-        torch.autograd.backward(roots, errors)
+        # torch.autograd.backward would take the probe off, and calls that are recomputed for
+        # activation checkpointing would go unseen.
+        engine = torch.autograd.Variable._execution_engine
+        engine.run_backward(
+            tuple(roots), tuple(errors), False, False, (), allow_unreachable=True,
+            accumulate_grad=True,
+        )
 
 
 def _all_equal(outputs: list[Tensor], expected: list[Tensor]) -> bool:
@@ -91,11 +111,15 @@ def _all_equal(outputs: list[Tensor], expected: list[Tensor]) -> bool:
     )
 
 
-def _judge(model: nn.Module, plan: Plan, witness: Witness, outputs_equal: bool) -> Verification:
+def _judge(
+    model: nn.Module, witness: Witness, trained: set[str], outputs_equal: bool
+) -> Verification:
+    plan = record_of(model).plan
     by_weight: dict[tuple[str, str], list[Assignment]] = defaultdict(list)
     for assignment in plan.rewritten():
         by_weight[assignment.site.weight, plan.rule_of(assignment).spec()].append(assignment)
     rows, idle = [], []
+    silent = silent_backprop(plan, witness)
     for (_, spec), assignments in by_weight.items():
         sources = {source for a in assignments for source in a.site.sources}
         calls = [
@@ -107,46 +131,83 @@ def _judge(model: nn.Module, plan: Plan, witness: Witness, outputs_equal: bool) 
             rows.append(_judge_weight(assignments[0], calls))
         else:
             idle.append(assignments[0].site.name)
+            silent |= sources & trained & ruled_parameters(plan)  # not by a rule op, so by what?
     return Verification(
         model=type(model).__name__,
         rows=tuple(rows),
         outputs_equal=outputs_equal,
-        silent_backprop=tuple(sorted(silent_backprop(plan, witness))),
+        silent_backprop=tuple(sorted(silent)),
         idle=tuple(idle),
     )
 
 
 def _judge_weight(assignment: Assignment, calls: list[OpCall]) -> SiteVerdict:
-    forward_equal = all(torch.equal(call.output, stock_output(call)) for call in calls)
-    errors, verdicts, problem = [0.0], [], None
-    for call in calls:
-        if call.error is None:
-            continue  # nothing was sent back to this call
-        if not call.error.any():
-            problem = "only zeros were sent back to it; verify with other example inputs"
-            continue
-        feedback = feedback_in_call(call)
-        error = _largest_difference(call, oracle_gradients(call, call.error, feedback))
-        differs, should = _compare_with_backprop(call, call.error, feedback)
-        errors.append(error)
-        verdicts.append(differs)
-        if error > _TOLERANCE.get(call.output.dtype, 1e-4):
-            problem = "gradients differ from the oracle's"
-        elif should and differs is False:
-            problem = "sends the error that backprop sends"
-    known = [v for v in verdicts if v is not None]
+    forward_equal = all(torch.equal(replayed_output(call), stock_output(call)) for call in calls)
+    reached = [call for call in calls if call.error is not None]  # to others nothing was sent back
+    judged = [_judge_call(call) for call in reached if call.error is not None and call.error.any()]
+    problems = [j.problem for j in judged if j.problem is not None]
+    if not forward_equal:
+        problems = ["the forward pass differs"]
+    elif reached and not judged:
+        problems = ["only zeros were sent back to it; verify with other example inputs"]
+    known = [j.differs for j in judged if j.differs is not None]
     return SiteVerdict(
         site=assignment.site.name,
         rule=str(Plan.rule_of(assignment)),
         calls=len(calls),
         forward_equal=forward_equal,
-        gradient_error=max(errors),
+        gradient_error=max((j.error for j in judged), default=0.0),
         differs_from_bp=any(known) if known else None,
-        problem=problem if forward_equal else "the forward pass differs",
+        problem=problems[0] if problems else None,
     )
 
 
-def _largest_difference(call: OpCall, expected: dict[str, Tensor | None]) -> float:
+@dataclass(frozen=True)
+class _CallVerdict:
+    error: float
+    """Largest relative difference from the oracle's gradients."""
+    differs: bool | None
+    """From backprop, in what is sent below; ``None`` where nothing is."""
+    problem: str | None
+
+
+def _judge_call(call: OpCall) -> _CallVerdict:
+    assert call.error is not None
+    feedback = feedback_in_call(call)
+    expected = oracle_gradients(call, call.error, feedback)
+    error = _largest_difference(call, expected, _magnitudes(call, call.error, feedback))
+    differs, should = _compare_with_backprop(call, call.error, feedback)
+    problem = None
+    if error > _TOLERANCE.get(call.dtype, 1e-4):
+        problem = "gradients differ from the oracle's"
+    elif should and differs is False:
+        problem = "sends the error that backprop sends"
+    elif feedback is not None and call.weight.any() and not feedback.any():
+        problem = "its feedback is all zeros, so it sends no error"
+    return _CallVerdict(error, differs, problem)
+
+
+def _magnitudes(call: OpCall, error: Tensor, feedback: Tensor | None) -> Callable[[str], float]:
+    """How large the terms are whose sum a gradient is.
+
+    They may cancel, exactly so for the bias of an attention's keys; what is left is rounding.
+    """
+    largest = float(error.abs().max())
+    arguments = {k: v for k, v in call.arguments.items() if _is_floating(v)}
+    inputs = [v for k, v in arguments.items() if k not in (call.weight_name, "bias", "feedback")]
+    by_input = max((float(v.detach().abs().max()) for v in inputs if v.numel()), default=1.0)
+    by_weight = 1.0 if feedback is None else float(feedback.detach().abs().max())
+    factors = {"bias": 1.0, call.weight_name: by_input}
+    return lambda key: largest * factors.get(key, by_weight)
+
+
+def _is_floating(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point()
+
+
+def _largest_difference(
+    call: OpCall, expected: dict[str, Tensor | None], magnitude: Callable[[str], float]
+) -> float:
     worst = 0.0
     for key, want in expected.items():
         got = call.gradients.get(key)
@@ -154,8 +215,11 @@ def _largest_difference(call: OpCall, expected: dict[str, Tensor | None]) -> flo
             missing = want if got is None else got
             worst = max(worst, 0.0 if missing is None else float(missing.abs().max() > 0))
             continue
-        scale = max(float(want.abs().max()), torch.finfo(want.dtype).tiny)
-        worst = max(worst, float((got - want).abs().max()) / scale)
+        # A difference that is not a number must not pass for none.
+        same = (got == want) | (got.isnan() & want.isnan())
+        difference = (got - want).abs().masked_fill(same, 0.0).nan_to_num(nan=math.inf)
+        scale = max(float(want.abs().max()), magnitude(key), torch.finfo(want.dtype).tiny)
+        worst = max(worst, float(difference.max()) / scale)
     return worst
 
 

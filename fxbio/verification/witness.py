@@ -20,7 +20,7 @@ from fxbio.graph.taint import WeightTaint
 from fxbio.policy.plan import Plan
 from fxbio.verification.probe import OpProbe
 
-__all__ = ["Witness", "check_witness", "silent_backprop"]
+__all__ = ["Witness", "check_witness", "ruled_parameters", "silent_backprop"]
 
 
 class Witness:
@@ -57,6 +57,7 @@ def check_witness(model: nn.Module, plan: Plan, inputs: ExampleInputs) -> int:
     Raises:
         VerificationError: naming the sites that run backprop instead, or did not run.
     """
+
     def run(args: Any, kwargs: Any) -> Witness:
         witness = Witness(model)
         witness.run(model, args, kwargs)
@@ -93,6 +94,11 @@ def find_faults(plan: Plan, witness: Witness) -> tuple[list[str], set[str]]:
 
 def silent_backprop(plan: Plan, witness: Witness) -> set[str]:
     """Parameters that were applied without a rule although every site of theirs has one."""
+    return witness.plain & ruled_parameters(plan)
+
+
+def ruled_parameters(plan: Plan) -> set[str]:
+    """Parameters of rewritten sites that no other site applies under backprop."""
     rewritten = {source for a in plan.rewritten() for source in a.site.sources}
     kept = [a for a in plan.assignments if not plan.rule_of(a).rewrites and a.site.op != "norm"]
-    return (witness.plain & rewritten) - {source for a in kept for source in a.site.sources}
+    return rewritten - {source for a in kept for source in a.site.sources}

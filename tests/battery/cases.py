@@ -64,7 +64,7 @@ class Case:
         """The stock model, the same at each call."""
         with torch.random.fork_rng():
             torch.manual_seed(7)
-            return m.Model(self.body(), self.shape[self.dim], self.dim)
+            return m.Model(self.body(), self.shape[self.dim], self.trailing)
 
     def example(self, batch: int | None = None) -> Tensor:
         """An input that depends on the batch size only."""
@@ -72,8 +72,9 @@ class Case:
         return torch.randn(shape, generator=torch.Generator().manual_seed(11))
 
     @property
-    def is_image(self) -> bool:
-        return len(self.shape) == 4
+    def trailing(self) -> int:
+        """Number of dimensions after that of the features."""
+        return 0 if self.dim == -1 else len(self.shape) - 2
 
     def __str__(self) -> str:
         return self.name
@@ -110,7 +111,9 @@ def _weight_norm(w: Weights, cross: Cross, x: Tensor) -> Tensor:
 
 
 def _low_rank(w: Weights, cross: Cross, x: Tensor) -> Tensor:
-    return cross("base.weight", F.linear, x, w["base.weight"] + w["up"] @ w["down"]) + w["base.bias"]
+    return (
+        cross("base.weight", F.linear, x, w["base.weight"] + w["up"] @ w["down"]) + w["base.bias"]
+    )
 
 
 def _chunk(w: Weights, cross: Cross, x: Tensor, k: int, name: str) -> Tensor:
@@ -124,6 +127,13 @@ def _chunk(w: Weights, cross: Cross, x: Tensor, k: int, name: str) -> Tensor:
 def _chunked(w: Weights, cross: Cross, x: Tensor) -> Tensor:
     query, key, value = (_chunk(w, cross, x, k, "qkv") for k in range(3))
     return torch.tanh(query @ key.mT) @ value
+
+
+def _slice(w: Weights, cross: Cross, x: Tensor) -> Tensor:
+    def part(matrix: Tensor) -> Tensor:
+        return matrix[12:].t()
+
+    return cross("matrix", torch.matmul, x, part(w["matrix"]), part)
 
 
 def _attend(w: Weights, cross: Cross, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -165,6 +175,7 @@ CASES: dict[str, Case] = {case.name: case for case in (
     Case("functional-linear", lambda: m.FunctionalLinear(16, 12), partial(_linear, at="matrix", bias="shift"), weights=("matrix",)),
     Case("matmul", lambda: m.MatmulLayer(16, 12), lambda w, cross, x: cross("matrix", torch.matmul, x, w["matrix"]), weights=("matrix",)),
     Case("addmm", lambda: m.AddmmLayer(16, 12), lambda w, cross, x: cross("matrix", torch.matmul, x, w["matrix"]) + w["shift"], weights=("matrix",)),
+    Case("slice", lambda: m.TransposedSlice(16, 12), _slice, weights=("matrix",)),
     Case("attention", lambda: m.Attention(16, 2), _attention, weights=("attention.in_proj_weight", _OUT)),
     Case("cross-attention", lambda: m.CrossAttention(16, 2), _cross_attention, weights=(*_PROJECTIONS, _OUT)),
     Case("standardised", lambda: m.StandardisedConv2d(4, 6, 3, padding=1), _standardised, (4, 4, 7, 6), 1, computed=True),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,11 +18,11 @@ from tests.battery.cases import CASES, Case
 from tests.battery.modules import Model
 from tests.battery.rules import RULES
 
-__all__ = ["Outcome", "Subject", "combinations", "loss_of", "measure", "subject"]
+__all__ = ["Outcome", "Subject", "combinations", "loss_of", "measure", "policy_of", "reference", "subject"]
 
 SEED = 3
 EXACT = {"rtol": 1e-4, "atol": 1e-6}
-ROUNDED = {"rtol": 4e-2, "atol": 1e-3}
+ROUNDED = {"rtol": 4e-2, "atol": 2e-2}
 """Tolerances: of float32, and of bfloat16."""
 
 
@@ -78,12 +79,8 @@ class Subject:
     """Of the model before it was transformed."""
 
     def transformed(self) -> Model:
-        """A new transformed model."""
-        case = self.case
-        policy = fxbio.Policy.from_yaml(f"version: 1\nseed: {SEED}\ndefault: {self.rule}\n")
-        model = fxbio.transform(case.build(), policy, (case.example(2),), inplace=True)
-        assert isinstance(model, Model)
-        return model
+        """A new transformed model: a copy, because planning anew would take most of the time."""
+        return copy.deepcopy(_transformed(self.rule, self.case.name))
 
     def check(
         self, found: Outcome, tolerance: dict[str, float] = EXACT, *, bitwise: bool = True
@@ -136,10 +133,8 @@ def reference(model: Model, rule: str, case: Case, x: Tensor) -> Outcome:
         return exact + (carrier - carrier.detach())
 
     x = x.clone().requires_grad_()
-    shape = [1] * x.dim()
-    shape[case.dim] = -1
     body = {n.removeprefix("body."): p for n, p in leaves.items() if n.startswith("body.")}
-    output = case.reference(body, cross, x * leaves["gain"].reshape(shape))
+    output = case.reference(body, cross, x * leaves["gain"])
     loss_of(output).backward()
     gradients = {name: p.grad for name, p in leaves.items()} | {"input": x.grad}
     return Outcome(output.detach(), gradients)
@@ -150,6 +145,19 @@ def _drawn_parts(model: nn.Module) -> Iterator[tuple[str, tuple[Tensor | None, f
         for bound in getattr(module, BINDING).weights:
             drawn: Any = None if bound.feedback is None else getattr(module, bound.feedback)
             yield bound.weight, (drawn, bound.scale)
+
+
+def policy_of(rule: str) -> fxbio.Policy:
+    """One rule for every site."""
+    return fxbio.Policy.from_yaml(f"version: 1\nseed: {SEED}\ndefault: {rule}\n")
+
+
+@lru_cache(maxsize=None)
+def _transformed(rule: str, name: str) -> Model:
+    case = CASES[name]
+    model = fxbio.transform(case.build(), policy_of(rule), (case.example(2),), inplace=True)
+    assert isinstance(model, Model)
+    return model
 
 
 @lru_cache(maxsize=None)

@@ -35,5 +35,3 @@ def limit_of(survival: str, case: str) -> Limit | None:
     """The limit that a combination runs into."""
     found = (x for x in LIMITS if survival in x.survivals and case in x.cases)
     return next(found, None)
-
-

@@ -21,30 +21,27 @@ __all__ = [
     "Model",
     "Shared",
     "StandardisedConv2d",
+    "TransposedSlice",
 ]
 
 
 class Model(nn.Module):
     """``body(gain · x)``."""
 
-    def __init__(self, body: nn.Module, features: int, dim: int = 1) -> None:
+    def __init__(self, body: nn.Module, features: int, trailing: int = 0) -> None:
         """
         Args:
             body: the module under test.
-            features: size of the inputs along ``dim``.
-            dim: 1 for images, -1 for sequences.
+            features: size of its inputs along the dimension of the features.
+            trailing: number of dimensions after that one.
         """
         super().__init__()
-        spread = torch.linspace(0.5, 1.5, features)
-        self.gain = nn.Parameter(spread if dim == -1 else spread.reshape(-1))
+        self.gain = nn.Parameter(torch.linspace(0.5, 1.5, features).reshape(-1, *[1] * trailing))
         self.body = body
-        self.dim = dim
 
     def forward(self, x: Tensor) -> Tensor:
         """The output of the body."""
-        shape = [1] * x.dim()
-        shape[self.dim] = -1
-        result: Tensor = self.body(x * self.gain.reshape(shape))
+        result: Tensor = self.body(x * self.gain)
         return result
 
     def scaled(self, factor: float) -> float:
@@ -90,6 +87,18 @@ class MatmulLayer(nn.Module):
         return x @ self.matrix
 
 
+class TransposedSlice(nn.Module):
+    """A slice of a matrix, transposed: the methods and operators that only move entries."""
+
+    def __init__(self, features: int, outputs: int) -> None:
+        super().__init__()
+        self.matrix = nn.Parameter(torch.randn(2 * outputs, features) / features**0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``x W[n:]ᵀ``."""
+        return x @ self.matrix[len(self.matrix) // 2 :].T
+
+
 class AddmmLayer(nn.Module):
     """``torch.addmm``, as GPT-2 does it: the leading dimensions folded away."""
 
@@ -101,7 +110,7 @@ class AddmmLayer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """``b + x W``."""
         flat = torch.addmm(self.shift, x.reshape(-1, x.shape[-1]), self.matrix)
-        return flat.reshape(*x.shape[:-1], -1)
+        return flat.reshape(x.shape[0], x.shape[1], -1)
 
 
 class Attention(nn.Module):
@@ -168,5 +177,6 @@ class ChunkedProjection(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Linear attention with one head."""
-        query, key, value = (F.linear(x, part) for part in self.qkv.chunk(3))
-        return torch.tanh(query @ key.mT) @ value
+        parts = self.qkv.chunk(3)
+        query, key = F.linear(x, parts[0]), F.linear(x, parts[1])
+        return torch.tanh(query @ key.mT) @ F.linear(x, parts[2])

@@ -2,17 +2,21 @@
 
     python tests/benchmarks/step_time.py --models resnet18 vit_b_16 --batch 8 --rounds 15
     python tests/benchmarks/step_time.py --models resnet18 --compiled
+    pip install --no-deps biotorch
+    python tests/benchmarks/step_time.py --models resnet18 --biotorch
 
 A round runs one training step (forward, loss, backward, SGD) of every variant in turn, so that a
-drift of the machine's speed touches all of them; the ratio is taken within each round, and its
-median and quartiles over the rounds are printed. The first variant is a second copy of the stock
-model: what its ratio differs from 1 is the noise of the measurement.
+drift of the machine's speed touches all of them. The ratio is taken within each round, to the mean
+of two copies of the stock model; its median and quartiles over the rounds are printed. What the
+ratios of those two copies differ from 1 is the noise of the measurement.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import copy
+import io
 import statistics
 import time
 from collections.abc import Callable
@@ -60,7 +64,10 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=224, help="height and width of the images")
     parser.add_argument("--rounds", type=int, default=11, help="after one round of warm-up")
     parser.add_argument("--compiled", action="store_true", help="torch.compile every variant")
+    parser.add_argument("--biotorch", action="store_true", help="compare with that package, too")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
+    torch.set_num_threads(options.threads)
     console = Console(width=100)
     for name in options.models:
         console.print(measure(name, options))
@@ -77,10 +84,22 @@ def measure(name: str, options: argparse.Namespace) -> Table:
         policy = fxbio.Policy.uniform(rule)
         model = fxbio.transform(stock, policy, images[:2])
         variants.append(variant(rule, model, options))
+    if options.biotorch:
+        variants += [
+            variant(f"biotorch {rule}", biotorch(stock, rule), options) for rule in RULES[1:]
+        ]
     for _ in range(options.rounds + 1):
         for each in variants:
             each.step(images, labels)
     return table(name, variants, images, options)
+
+
+def biotorch(stock: nn.Module, rule: str) -> nn.Module:
+    """The same model converted by biotorch, which prints a report that is of no use here."""
+    from biotorch.module.biomodule import BioModule
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        return BioModule(copy.deepcopy(stock), mode=rule)
 
 
 def variant(name: str, model: nn.Module, options: argparse.Namespace) -> Variant:
@@ -91,16 +110,15 @@ def variant(name: str, model: nn.Module, options: argparse.Namespace) -> Variant
     return Variant(name, model, run, optimizer)
 
 
-def table(
-    name: str, variants: list[Variant], images: Tensor, options: argparse.Namespace
-) -> Table:
-    """Step times as ratios to the first variant, round by round, and memory beside it."""
+def table(name: str, variants: list[Variant], images: Tensor, options: argparse.Namespace) -> Table:
+    """Step times as ratios to the stock model, round by round, and memory beside it."""
     how = "compiled" if options.compiled else "eager"
     title = f"{name}, batch {options.batch}, {options.size}², {how}, {options.rounds} rounds"
     result = Table(title=title, box=None, title_justify="left")
     for column in ("variant", "ms", "ratio", "quartiles", "saved MiB", "feedback MiB"):
         result.add_column(column, justify="left" if column == "variant" else "right")
-    base = variants[0].seconds[1:]
+    pairs = zip(variants[0].seconds[1:], variants[1].seconds[1:], strict=True)
+    base = [(first + second) / 2 for first, second in pairs]
     for each in variants:
         times = each.seconds[1:]
         ratios = [t / b for t, b in zip(times, base, strict=True)]

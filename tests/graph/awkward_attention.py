@@ -96,8 +96,12 @@ class Encoder(OfSequences):
     "net.encoder.norm norm",
     *layer("net.decoder.layers.0", "self_attn", "multihead_attn #1", norms=3),
     "net.decoder.norm norm",
+    opaque=(("net.decoder", "bool"),),
+    whole=False,
 )
 class EncoderDecoder(OfTwoSequences):
+    """torch itself looks at the values of the mask, to see whether it is a causal one."""
+
     def __init__(self) -> None:
         super().__init__()
         self.net = nn.Transformer(WIDTH, 2, 1, 1, 16, batch_first=True)
@@ -106,7 +110,7 @@ class EncoderDecoder(OfTwoSequences):
         return self.net(x, y, tgt_mask=self.net.generate_square_subsequent_mask(y.shape[1]))
 
 
-@awkward("q linear", "kv linear", "out linear")
+@awkward("kv linear", "q linear", "out linear")
 class OwnAttention(OfSequences):
     def __init__(self) -> None:
         super().__init__()

@@ -140,7 +140,7 @@ class OwnNamedWeight(OfRows):
         return self.head((x @ self.weight).tanh() @ self.weight.t())
 
 
-@awkward("inner.a linear", "inner.b linear")
+@awkward("inner.a linear <root>", "inner.b linear <root>")
 class WeightsOfAnother(OfRows):
     """The parent applies what a child holds, and the child's forward is never called."""
 
@@ -165,8 +165,9 @@ class InPlace(OfRows):
     def forward(self, x: Tensor) -> Tensor:
         h = self.a(x)
         h[:, 0] = 0.0
-        h = nn.functional.leaky_relu_(h).mul_(2.0)
+        h.mul_(2.0)
         h += 1.0
+        h = nn.functional.leaky_relu_(h)
         out = torch.zeros_like(h)
         out[1:] = self.b(h)[1:]
         return out

@@ -1,0 +1,31 @@
+"""Rewritten modules under ``torch.fx.symbolic_trace``: each stays one node that calls the module.
+
+So are the stock layers of ``torch.nn``, and a proxy would bypass both a rule and the shapes that
+its operation reads.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import fx
+
+from fxbio.errors import UnreachableWeightError
+
+__all__ = ["record_as_leaf"]
+
+
+def record_as_leaf(module: Any, proxy: fx.Proxy, args: Any, kwargs: Any) -> Any:
+    """Record the call of a module in the trace that a proxy belongs to.
+
+    Raises:
+        UnreachableWeightError: when the module is itself the root of the trace.
+    """
+    path = proxy.tracer.path_of_module(module)
+    if not path:
+        raise UnreachableWeightError(
+            f"torch.fx cannot re-trace {type(module).__name__} itself without losing its rule",
+            notes=["it applies weights in its own forward, where its rule must see every call"],
+            help="trace a module that contains it, or revert() it first",
+        )
+    return proxy.tracer.create_proxy("call_module", path, args, kwargs)

@@ -1,0 +1,63 @@
+"""The survivals that need a compiler of torch. They may reorder sums, so outputs are compared by
+value and not by bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from tests.battery.harness import Outcome, Subject, measure
+
+__all__ = ["COMPILED", "INDUCTOR"]
+
+
+def exported(subject: Subject, *, strict: bool) -> Outcome:
+    """``torch.export`` and the module that comes out of it."""
+    model, x = subject.transformed(), subject.case.example()
+    program = torch.export.export(model, (x,), strict=strict).module()
+    return measure(program, program, x)
+
+
+def exported_strict(subject: Subject) -> Outcome:
+    """``torch.export(strict=True)``."""
+    return exported(subject, strict=True)
+
+
+def exported_non_strict(subject: Subject) -> Outcome:
+    """``torch.export(strict=False)``."""
+    return exported(subject, strict=False)
+
+
+def compiled(subject: Subject, *, backend: str) -> Outcome:
+    """``torch.compile(fullgraph=True)``."""
+    model = subject.transformed()
+    run = torch.compile(model, fullgraph=True, backend=backend)
+    return measure(run, model, subject.case.example())
+
+
+def aot_eager(subject: Subject) -> Outcome:
+    """The joint graph of forward and backward, run op by op."""
+    return compiled(subject, backend="aot_eager")
+
+
+def inductor(subject: Subject) -> Outcome:
+    """The default compiler."""
+    return compiled(subject, backend="inductor")
+
+
+COMPILED: dict[str, Callable[[Subject], Outcome]] = {
+    "export-strict": exported_strict,
+    "export": exported_non_strict,
+    "compile-aot_eager": aot_eager,
+}
+
+INDUCTOR = (
+    ("usf", "conv2d"),
+    ("fa", "attention"),
+    ("frsf", "chunked"),
+    ("signed-init", "conv-transpose"),
+    ("stop", "linear-3d"),
+)
+"""What is compiled to machine code: it takes seconds each."""

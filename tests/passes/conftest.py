@@ -1,0 +1,11 @@
+from __future__ import annotations
+
+import pytest
+
+from fxbio.passes import available_passes, registry
+
+@pytest.fixture(autouse=True)
+def _own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test registers is forgotten afterwards."""
+    available_passes()  # the built-in ones first
+    monkeypatch.setattr(registry, "_PASSES", dict(registry._PASSES))
