@@ -1,11 +1,10 @@
 """Registers the passes of fxbio in the order in which they run."""
 
-from fxbio.passes import (  # noqa: F401
-    assign_rules,
-    bind_modules,
-    check_support,
-    check_witness,
-    emit_graphs,
-    lower_sites,
-    make_feedback,
-)  # isort: skip
+# isort: off
+from fxbio.passes import assign_rules  # noqa: F401
+from fxbio.passes import check_support  # noqa: F401
+from fxbio.passes import make_feedback  # noqa: F401
+from fxbio.passes import lower_sites  # noqa: F401
+from fxbio.passes import bind_modules  # noqa: F401
+from fxbio.passes import check_witness  # noqa: F401
+from fxbio.passes import emit_graphs  # noqa: F401

@@ -56,6 +56,8 @@ class EmitGraphs(Pass):
 
 
 def _writes(node: fx.Node) -> bool:
+    if node.op == "call_module":
+        return True  # a normalisation layer keeps statistics, whether or not its result is used
     name = str(getattr(node.target, "__name__", node.target))
     return node.is_impure() or name.endswith("_") or name == "setitem"
 

@@ -83,6 +83,4 @@ def _check_options(cls: type[Pass], options: dict[str, Any]) -> None:
 
 def available_passes() -> dict[str, type[Pass]]:
     """The passes in the order in which they were registered, the built-in ones first."""
-    from fxbio.passes import builtin  # noqa: F401  (registers; it imports this module)
-
     return dict(_PASSES)

@@ -1,7 +1,6 @@
 """A pass of one's own: it counts the sites of each rule, and refuses a plan with too few.
 
-    fxbio transform model.py --policy ss.yaml --plugin count_sites.py \
-        --pipeline "assign-rules,count-sites{minimum=3},check-support,make-feedback,..."
+Use it with ``--plugin count_sites.py --pipeline "assign-rules,count-sites{minimum=3},..."``.
 """
 
 from collections import Counter

@@ -33,6 +33,7 @@ REINDEXING = frozenset(
         operator.getitem,  # so does a strict export call the method
         *_functions("__getitem__", "concat", "concatenate", "view_as", "reshape_as"),
         *(vars(torch._C.TensorBase)[name].__get__ for name in ("T", "mT")),
+        *(torch.ops.aten.numpy_T, torch.ops.aten.mT),  # what torch.compile makes of these two
     ]
 )
 """Functions that only move, repeat or cast entries."""

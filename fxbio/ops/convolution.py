@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from fxbio.ops.autocast import register_autocast
+from fxbio.ops.result import not_a_view
 from fxbio.ops.transport import feedback_of, parse_rule
 
 __all__ = ["convolution"]
@@ -51,9 +52,8 @@ def convolution(
     Returns:
         (N, C_out, …), bitwise what the ``F.conv`` functions give.
     """
-    return torch.convolution(
-        x, weight, bias, stride, padding, dilation, transposed, output_padding, groups
-    )
+    geometry = (stride, padding, dilation, transposed, output_padding, groups)
+    return not_a_view(torch.convolution(x, weight, bias, *geometry))
 
 
 @convolution.register_fake

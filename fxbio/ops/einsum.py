@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from fxbio.ops.autocast import register_autocast
+from fxbio.ops.result import not_a_view
 from fxbio.ops.transport import feedback_of, parse_rule
 
 __all__ = ["einsum", "explicit_equation"]
@@ -56,7 +57,7 @@ def einsum(
         equation: subscripts that ``explicit_equation`` accepts.
         weight_at: whether the weight is the first (0) or the second (1) operand.
     """
-    return torch.einsum(equation, *_ordered(x, weight, weight_at))
+    return not_a_view(torch.einsum(equation, *_ordered(x, weight, weight_at)))
 
 
 @einsum.register_fake

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fxbio.ops.autocast import register_autocast
+from fxbio.ops.result import not_a_view
 from fxbio.ops.transport import feedback_of, parse_rule
 
 __all__ = ["linear"]
@@ -36,7 +37,7 @@ def linear(
     Returns:
         (…, out), bitwise what ``F.linear(x, weight, bias)`` gives.
     """
-    return F.linear(x, weight, bias)
+    return not_a_view(F.linear(x, weight, bias))
 
 
 @linear.register_fake

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from fxbio.ops.autocast import register_autocast
 from fxbio.ops.linear import scaled_product
+from fxbio.ops.result import not_a_view
 from fxbio.ops.transport import feedback_of, parse_rule
 
 __all__ = ["addmm", "matmul"]
@@ -36,7 +37,7 @@ def matmul(
     Returns:
         Bitwise what ``torch.matmul(left, right)`` gives.
     """
-    return torch.matmul(left, right)
+    return not_a_view(torch.matmul(left, right))
 
 
 @matmul.register_fake

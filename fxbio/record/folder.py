@@ -193,8 +193,6 @@ def _read_record(folder: Path) -> dict[str, Any]:
     return dict(content)
 
 
-
-
 def _restore_feedback(model: nn.Module, content: dict[str, Any], folder: Path) -> None:
     past = folder / "feedback.pt"
     saved = torch.load(past, weights_only=True) if past.exists() else {}

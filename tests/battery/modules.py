@@ -92,11 +92,12 @@ class TransposedSlice(nn.Module):
 
     def __init__(self, features: int, outputs: int) -> None:
         super().__init__()
+        self.outputs = outputs
         self.matrix = nn.Parameter(torch.randn(2 * outputs, features) / features**0.5)
 
     def forward(self, x: Tensor) -> Tensor:
         """``x W[n:]ᵀ``."""
-        return x @ self.matrix[len(self.matrix) // 2 :].T
+        return x @ self.matrix[self.outputs :].T
 
 
 class AddmmLayer(nn.Module):

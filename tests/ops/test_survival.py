@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fxbio import ops
-from tests.ops.cases import ONE_EACH, Case, find
+from tests.ops.cases import CASES, ONE_EACH, Case, find
 from tests.ops.oracle import draw_for, gradients, inputs, normal, published, reference
 
 one_each = pytest.mark.parametrize("case", ONE_EACH, ids=lambda case: case.name)
@@ -203,3 +203,10 @@ def test_linear_makes_no_weight_for_every_batch_entry() -> None:
     with Largest() as largest:
         y.backward(torch.ones_like(y))
     assert 0 < largest.entries <= x.numel()
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_an_inplace_activation_may_follow(case: Case) -> None:
+    layer = Layer(case)
+    layer(normal(case.x, seed=0, dtype=torch.float32)).relu_().sum().backward()
+    assert layer.weight.grad is not None

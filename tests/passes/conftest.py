@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from fxbio.passes import available_passes, registry
+from fxbio.passes import registry
+
 
 @pytest.fixture(autouse=True)
 def _own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test registers is forgotten afterwards."""
-    available_passes()  # the built-in ones first
     monkeypatch.setattr(registry, "_PASSES", dict(registry._PASSES))

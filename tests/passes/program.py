@@ -1,0 +1,32 @@
+"""Programs for the tests of single passes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from torch import nn
+
+import fxbio
+from fxbio.graph.inputs import as_example_inputs
+from fxbio.passes import Pipeline, Program
+from fxbio.passes.pipeline import Observer
+from tests.small import build, policy
+
+__all__ = ["program", "run"]
+
+
+def program(kind: str = "layers", rules: fxbio.Policy | fxbio.Plan | str = "fa") -> Program:
+    """A captured model with a policy or a plan."""
+    model, x = build(kind)
+    given = policy(rules) if isinstance(rules, str) else rules
+    made = Program(model, fxbio.capture(model, x), as_example_inputs(x))
+    if isinstance(given, fxbio.Plan):
+        made.plan = given
+    else:
+        made.policy = given
+    return made
+
+
+def run(passes: str, on: Program, observers: Iterable[Observer] = ()) -> nn.Module:
+    """Run passes by their specs and give the model."""
+    return Pipeline.parse(passes).run(on, observers).model
