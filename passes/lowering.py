@@ -41,13 +41,19 @@ class SiteLowering:
     def _lower_node(self, graph: fx.Graph, node: fx.Node, assignment: Assignment) -> None:
         site, spec = assignment.site, self.feedback[assignment.site.name]
         node.meta["rule"] = f"{spec.rule} ← {assignment.decided_by}"
-        if site.op == "norm" and site.leaf:
-            return  # the layer also keeps statistics, so it stays a module; binding rewrites it
+        if node.op == "call_module" and self._does_more(node, site):
+            return  # it stays a module, which binding rewrites
         with graph.inserting_before(node):
             if node.op == "call_module":
                 self._lower_layer(graph, node, site, spec)
             else:
                 self._lower_call(graph, node, site, spec)
+
+    def _does_more(self, node: fx.Node, site: Site) -> bool:
+        """Whether a layer does more than its operation: keeps statistics, calls hooks."""
+        layer = self.model.get_submodule(str(node.target))
+        hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+        return site.op == "norm" or any(getattr(layer, name) for name in hooks)
 
     def _lower_layer(self, graph: fx.Graph, node: fx.Node, site: Site, spec: FeedbackSpec) -> None:
         path = str(node.target)

@@ -129,8 +129,8 @@ def _feedback_weight(module: nn.Module, bound: BoundWeight) -> Tensor | None:
         return None
     weight: Tensor = resolve_attribute(module, bound.attribute)
     drawn = bound.backward(module).feedback
-    unknown = bound.computed or weight.shape != torch.Size(bound.shape)
-    if unknown:
-        weight = weight.new_full(bound.shape, torch.nan)
-    matrix = feedback_of(weight, drawn, bound.rule, weight) * bound.scale
-    return None if unknown and matrix.isnan().any() else matrix
+    if not bound.computed and weight.shape == torch.Size(bound.shape):
+        return feedback_of(weight, drawn, bound.rule, weight) * bound.scale
+    probes = [weight.new_full(bound.shape, value) for value in (1.0, -2.0)]
+    one, other = (feedback_of(probe, drawn, bound.rule, probe) for probe in probes)
+    return one * bound.scale if torch.equal(one, other) else None

@@ -94,7 +94,9 @@ def run_for_structure(model: nn.Module, inputs: ExampleInputs, run: Callable[[An
     Raises:
         CaptureError: when the real run raises.
     """
-    with preserved(model), contextlib.suppress(*_MAY_NEED_VALUES):
+    # What has no fake operand is really computed, such as a count of batches in a buffer.
+    undone = undone_writes(model, (inputs.args, dict(inputs.kwargs)))
+    with preserved(model), undone, contextlib.suppress(*_MAY_NEED_VALUES):
         return _run_fake(inputs, run)
     args, kwargs = tree_map(lambda value: value, (inputs.args, dict(inputs.kwargs)))
     try:

@@ -14,7 +14,7 @@ from fxbio.graph.functions import LinearCall, weight_axes, weight_operand
 from fxbio.graph.leaves import linear_leaf_kind
 from fxbio.graph.node_table import NodeTable
 from fxbio.graph.recording import RawUse, Recording
-from fxbio.graph.site import Origin, Unreachable
+from fxbio.graph.site import Unreachable
 from fxbio.graph.taint import WeightTaint
 
 __all__ = ["Findings"]
@@ -150,31 +150,25 @@ class Findings:
         """Note a convolution or linear map whose weight a parameter and an activation made."""
         weight = weight_operand(func, args, kwargs)
         if weight is not None and (sources := self._taint.modulated_by(weight)):
-            self._add_opaque(self.path, _MADE_TO_MEASURE, user_origin(), sources)
+            self._add_opaque(self.path, _MADE_TO_MEASURE, sources)
 
     def add_if_applied(
-        self,
-        path: str,
-        reason: str,
-        origin: Origin | None,
-        sources: frozenset[str] = frozenset(),
+        self, path: str, reason: str, sources: frozenset[str] = frozenset()
     ) -> None:
         """Note that ``sources``, and all that was applied since the last event, are out of reach."""
         if sources or len(self._taint.uses) > self._accounted:
-            self._add_opaque(path, reason, origin, sources)
+            self._add_opaque(path, reason, sources)
         self._accounted = len(self._taint.uses)
 
     def collect_strays(self) -> None:
         """Weights that were applied since the last event, by no function that Python saw."""
         reason = "applied by compiled code that Python does not see"
         if len(self._taint.uses) > self._accounted:
-            self.add_if_applied(self.path, reason, user_origin())
+            self.add_if_applied(self.path, reason)
 
-    def _add_opaque(
-        self, path: str, reason: str, origin: Origin | None, sources: frozenset[str]
-    ) -> None:
+    def _add_opaque(self, path: str, reason: str, sources: frozenset[str]) -> None:
         found = tuple(sorted(sources | self._sources_since(self._accounted)))
-        self._recording.opaque.append(Unreachable(path, reason, found, origin))
+        self._recording.opaque.append(Unreachable(path, reason, found, user_origin()))
 
     def _sources_since(self, first: int) -> frozenset[str]:
         return frozenset().union(*(use.sources for use in self._taint.uses[first:]))

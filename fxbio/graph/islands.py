@@ -44,10 +44,8 @@ def _cut(recording: Recording, call: ModuleCall) -> fx.Graph:
             copies[node] = _import(graph, node)
         return copies[node]
 
-    for node in body:
-        for source in node.all_input_nodes:
-            if source not in members and source.op != "get_attr":
-                outside(source)
+    for source in sorted(_inputs(recording, call, body, members)):
+        outside(source)
     for node in body:
         if node.op == "placeholder":
             outside(node)
@@ -55,6 +53,18 @@ def _cut(recording: Recording, call: ModuleCall) -> fx.Graph:
         copies[node] = graph.node_copy(node, outside)
     graph.output(fx.map_arg(call.output, outside))
     return graph
+
+
+def _inputs(
+    recording: Recording, call: ModuleCall, body: list[fx.Node], members: set[fx.Node]
+) -> set[fx.Node]:
+    """The nodes that a call takes from outside; of the root all inputs, used or not."""
+    found = {source for node in body for source in node.all_input_nodes}
+    fx.map_arg(call.output, found.add)
+    found -= members
+    if call.parent is None:
+        found |= {node for node in recording.nodes[: call.start] if node.op == "placeholder"}
+    return {node for node in found if node.op != "get_attr"}
 
 
 def _import(graph: fx.Graph, node: fx.Node) -> fx.Node:

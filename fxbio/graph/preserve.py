@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from fxbio.graph.taint import plain_tensors, tensors_in
 
@@ -128,22 +128,30 @@ class _WriteGuard(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func._schema.is_mutable:
-            for tensor in _written(func, args, kwargs):
-                self._keep(tensor)
+        for tensor in _written(func, args, kwargs):
+            self._keep(tensor)
         return func(*args, **kwargs)
 
     def _keep(self, tensor: Tensor) -> None:
         key = StorageWeakRef(tensor.untyped_storage())
         if key in self._known and key not in self._before:
-            self._before[key] = self._known[key].clone()
+            with _disable_current_modes():  # a fake mode would take the copy for its own
+                self._before[key] = self._known[key].clone()
 
     def undo(self) -> None:
         for key, before in self._before.items():
             self._known[key].copy_(before)
 
 
+_STATISTICS = {torch.ops.aten.native_batch_norm, torch.ops.aten.cudnn_batch_norm}
+"""Operations that write to their running mean and variance although their schemas deny it."""
+
+
 def _written(func: Any, args: Any, kwargs: Any) -> Iterator[Tensor]:
+    if func.overloadpacket in _STATISTICS:
+        yield from tensors_in(args[3:5])
+    if not func._schema.is_mutable:
+        return
     for index, argument in enumerate(func._schema.arguments):
         if argument.alias_info is not None and argument.alias_info.is_write:
             value = args[index] if index < len(args) else kwargs.get(argument.name)

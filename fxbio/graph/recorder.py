@@ -130,7 +130,7 @@ class Recorder(TorchFunctionMode):
             self._findings.add_use(node, use, x, out, leaf=path)
         else:
             reason = opaque_reason(module) or f"nn.{type(module).__name__} has no rule"
-            self._findings.add_if_applied(path, reason, None)
+            self._findings.add_if_applied(path, reason)
         return out
 
     # Functions
@@ -154,7 +154,7 @@ class Recorder(TorchFunctionMode):
         node = self._add_function(func, name, args, kwargs, out)
         if call is None or node is None:
             reason = f"no rule reaches into {name}()"
-            self._findings.add_if_applied(self._findings.path, reason, user_origin())
+            self._findings.add_if_applied(self._findings.path, reason)
             return out
         operands = [t for t in tensors_in((args, kwargs)) if t is not call.weight]
         if self._findings.is_product(call, operands):
@@ -182,8 +182,11 @@ class Recorder(TorchFunctionMode):
 
     def _autograd_function(self, apply: Any, cls: Any, args: Any, kwargs: Any) -> Any:
         """A function with a backward of its own; those of torch itself are looked through."""
-        if self._quiet or cls.__module__.startswith("torch."):
+        if self._quiet:
             return apply(*args, **kwargs)
+        if cls.__module__.startswith("torch."):
+            with self._regions.inside_function():
+                return apply(*args, **kwargs)
         self._findings.collect_strays()
         self._regions.follow()
         with self._unseen():
@@ -198,7 +201,7 @@ class Recorder(TorchFunctionMode):
         self._annotate(node, user_origin())
         sources = frozenset().union(*(self._taint.parameters(t) for t in applied))
         reason = f"autograd.Function '{cls.__name__}' brings its own backward"
-        self._findings.add_if_applied(self._findings.path, reason, user_origin(), sources)
+        self._findings.add_if_applied(self._findings.path, reason, sources)
         return out
 
     def _add_region(self, function: Any, args: tuple[Any, ...]) -> fx.Node:

@@ -5,7 +5,8 @@ Without them a graph would run a ``no_grad`` or ``autocast`` part of a forward l
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -28,15 +29,25 @@ class Regions:
         self._add = add
         self._grad = torch.is_grad_enabled()
         self._outside = {device: _autocast(device) for device in _DEVICES}
+        self._held = False
         self._entered: dict[str, list[tuple[Autocast, fx.Node]]] = {d: [] for d in _DEVICES}
 
     def follow(self) -> None:
         """Bring the graph to the modes that hold now."""
-        if self._grad != torch.is_grad_enabled():
+        if self._grad != torch.is_grad_enabled() and not self._held:
             self._grad = not self._grad
             self._add(torch._C._set_grad_enabled, (self._grad,))
         for device in _DEVICES:
             self._follow_autocast(device, self._entered[device])
+
+    @contextmanager
+    def inside_function(self) -> Iterator[None]:
+        """An ``autograd.Function`` runs without gradients and brings them itself."""
+        before, self._held = self._held, True
+        try:
+            yield
+        finally:
+            self._held = before
 
     def _follow_autocast(self, device: str, entered: list[tuple[Autocast, fx.Node]]) -> None:
         now = _autocast(device)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from fxbio.ops import norm
 from fxbio.ops.convolution import convolution
@@ -210,6 +211,11 @@ def _reached(x: Tensor, rule: str) -> Tensor:
 
     The ops would return no gradient, which some kernels below answer with an error when compiled.
     """
+    if forward_ad._current_level >= 0:  # an op would drop the tangents without a word
+        raise NotImplementedError(
+            "a learning rule is about the backward pass: forward-mode derivatives of a transformed "
+            "model are not defined; take them of the stock model, with fxbio.revert(model)"
+        )
     return x if passes_error(rule) else x.detach()
 
 

@@ -49,7 +49,7 @@ class Verification:
     silent_backprop: tuple[str, ...]
     """Parameters with a planned rule that were applied without one."""
     idle: tuple[str, ...]
-    """Planned sites that this pass did not reach."""
+    """Planned sites that no error could reach: they did not run, or nothing there learns."""
 
     @property
     def ok(self) -> bool:
@@ -91,7 +91,7 @@ class Verification:
         for name in self.silent_backprop:
             yield Text(f"silent backprop: {name} was applied without its rule", style="red")
         if self.idle:
-            yield Text(f"not reached by this pass: {', '.join(self.idle)}", style="yellow")
+            yield Text(f"no error could reach: {', '.join(self.idle)}", style="yellow")
 
     def __str__(self) -> str:
         return plain_text(self.render())

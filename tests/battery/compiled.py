@@ -4,6 +4,7 @@ value and not by bit.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 
 import torch
@@ -30,6 +31,16 @@ def exported_non_strict(subject: Subject) -> Outcome:
     return exported(subject, strict=False)
 
 
+def exported_and_saved(subject: Subject) -> Outcome:
+    """``torch.export.save`` and ``torch.export.load``."""
+    file = io.BytesIO()
+    x = subject.case.example()
+    torch.export.save(torch.export.export(subject.transformed(), (x,)), file)
+    file.seek(0)
+    program = torch.export.load(file).module()
+    return measure(program, program, x)
+
+
 def compiled(subject: Subject, *, backend: str) -> Outcome:
     """``torch.compile(fullgraph=True)``."""
     model = subject.transformed()
@@ -50,6 +61,7 @@ def inductor(subject: Subject) -> Outcome:
 COMPILED: dict[str, Callable[[Subject], Outcome]] = {
     "export-strict": exported_strict,
     "export": exported_non_strict,
+    "export-save": exported_and_saved,
     "compile-aot_eager": aot_eager,
 }
 

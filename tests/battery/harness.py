@@ -18,7 +18,7 @@ from tests.battery.cases import CASES, Case
 from tests.battery.modules import Model
 from tests.battery.rules import RULES
 
-__all__ = ["Outcome", "Subject", "combinations", "loss_of", "measure", "policy_of", "reference", "subject"]
+__all__ = ["Outcome", "Subject", "combinations", "drawn_parts", "loss_of", "measure", "policy_of", "reference", "subject"]
 
 SEED = 3
 EXACT = {"rtol": 1e-4, "atol": 1e-6}
@@ -110,7 +110,7 @@ def measure(run: Callable[..., Tensor], model: nn.Module, x: Tensor) -> Outcome:
 
 def reference(model: Model, rule: str, case: Case, x: Tensor) -> Outcome:
     """The same by plain functions and autograd, from the drawn feedback of ``model``."""
-    paths = dict(_drawn_parts(model))
+    paths = dict(drawn_parts(model))
     leaves = {
         name: p.detach().clone().requires_grad_(p.requires_grad)
         for name, p in model.named_parameters()
@@ -140,7 +140,8 @@ def reference(model: Model, rule: str, case: Case, x: Tensor) -> Outcome:
     return Outcome(output.detach(), gradients)
 
 
-def _drawn_parts(model: nn.Module) -> Iterator[tuple[str, tuple[Tensor | None, float]]]:
+def drawn_parts(model: nn.Module) -> Iterator[tuple[str, tuple[Tensor | None, float]]]:
+    """The stored part and the scale of each feedback, by the name of the weight."""
     for _, module in bound_modules(model):
         for bound in getattr(module, BINDING).weights:
             drawn: Any = None if bound.feedback is None else getattr(module, bound.feedback)

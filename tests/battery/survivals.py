@@ -153,6 +153,20 @@ def transformed_copy(subject: Subject) -> Outcome:
     return _measured(model, subject)
 
 
+def functional_call(subject: Subject) -> Outcome:
+    """``torch.func.functional_call`` with the parameters handed in."""
+    model, x = subject.transformed(), subject.case.example().requires_grad_()
+    given = {
+        name: p.detach().clone().requires_grad_(p.requires_grad)
+        for name, p in model.named_parameters()
+    }
+    _spoil(model)
+    output = torch.func.functional_call(model, given, (x,))
+    loss_of(output).backward()
+    assert all(p.grad is None for p in model.parameters())
+    return Outcome(output.detach(), {n: p.grad for n, p in given.items()} | {"input": x.grad})
+
+
 def _spoil(model: nn.Module) -> None:
     """Make every parameter useless."""
     with torch.no_grad():
@@ -174,5 +188,6 @@ SURVIVALS: dict[str, Callable[[Subject], Outcome]] = {
     "train-eval": modes_switched,
     "batch-size": other_batch_size,
     "accumulation": accumulated,
+    "functional_call": functional_call,
 }
 """Everything that needs no compiler; the others are in ``compiled.py``."""

@@ -62,9 +62,11 @@ but nothing was seen to run it.
 
 
 def _row(o: Outcome) -> tuple[str, ...]:
-    remark = o.problem or "; ".join(f"{n} out of reach: {r}" for r, n in o.unreachable.items())
-    if o.missing:
-        remark = f"NOT ACCOUNTED FOR: {', '.join(o.missing[:3])}; {remark}"
+    remarks = [o.problem] if o.problem else []
+    remarks += [f"NOT ACCOUNTED FOR: {', '.join(o.missing[:3])}"] if o.missing else []
+    remarks += [f"{n} out of reach: {reason}" for reason, n in o.unreachable.items()]
+    remarks += [f"{o.idle} not reached by this pass"] if o.idle else []
+    remarks += [f"{o.silent} got an error of zeros only"] if o.silent else []
     return (
         o.name,
         f"{o.parameters / 1e6:.2f} M",
@@ -76,7 +78,7 @@ def _row(o: Outcome) -> tuple[str, ...]:
         _mark(o.forward),
         _mark(o.gradients),
         f"{o.seconds:.1f}",
-        remark,
+        "; ".join(remarks),
     )
 
 

@@ -18,10 +18,10 @@ _CANDIDATES = 4
 
 def smallest_of_each() -> list[str]:
     """A name for each module of ``timm.models``, the same at every call."""
-    from timm.models import _registry
+    import timm
 
-    families = _registry._module_to_models
-    return [_smallest(sorted(families[family])) for family in sorted(families)]
+    listed = [timm.list_models(module=family) for family in timm.list_modules()]
+    return [_smallest(names) for names in listed if names]
 
 
 def _smallest(names: list[str]) -> str:
