@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copyreg
 import pickle
-from functools import cache
 from typing import Any
 
 from torch import nn
@@ -22,6 +21,10 @@ from fxbio.graph.leaves import linear_leaf_kind
 __all__ = ["bind_module", "is_bound", "stock_class", "unbind_module"]
 
 
+_NEW_OBJECT: Any = vars(copyreg)["__newobj__"]
+"""What a class that does not care about pickling reduces to."""
+
+
 class BoundModule:
     """Mixin of every rewritten class: copying and pickling of classes made at run time."""
 
@@ -29,8 +32,9 @@ class BoundModule:
     _fxbio_forward: type
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        function, arguments, *rest = super().__reduce_ex__(protocol)
-        if function is not copyreg.__newobj__ or arguments != (type(self),):  # type: ignore[attr-defined]
+        reduced: Any = super().__reduce_ex__(protocol)
+        function, arguments, *rest = reduced
+        if function is not _NEW_OBJECT or arguments != (type(self),):
             raise pickle.PicklingError(
                 f"{self._fxbio_base.__qualname__} pickles itself in its own way, which would lose "
                 "its rule; pickle the reverted model and its record instead"
@@ -71,10 +75,19 @@ def stock_class(module: nn.Module) -> type[nn.Module]:
     return module._fxbio_base if isinstance(module, BoundModule) else type(module)
 
 
-@cache
+_classes: dict[tuple[Any, type], type[nn.Module]] = {}
+
+
 def bound_class(base: type[nn.Module], forward: type) -> type[nn.Module]:
     """The subclass of ``base`` whose forward is the given one; one class object for each pair."""
-    body = {
+    known = _classes.get((base, forward))
+    if known is None:
+        known = _classes[base, forward] = _make_class(base, forward)
+    return known
+
+
+def _make_class(base: type[nn.Module], forward: type) -> type[nn.Module]:
+    body: dict[str, Any] = {
         "__module__": base.__module__ if not base.__module__.startswith("torch.nn") else __name__,
         "__doc__": base.__doc__,
         "__qualname__": base.__qualname__,
@@ -94,7 +107,8 @@ def _tracked_deepcopy(module: Any, memo: dict[int, Any]) -> Any:
 
 def _new_bound(base: type[nn.Module], forward: type) -> nn.Module:
     cls = bound_class(base, forward)
-    return cls.__new__(cls)
+    new: nn.Module = cls.__new__(cls)
+    return new
 
 
 def _forward_for(module: nn.Module) -> type:

@@ -35,7 +35,7 @@ class LeafForward(Layer):
 class LinearForward(LeafForward):
     """``nn.Linear``."""
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: Any) -> Any:
         if isinstance(input, fx.Proxy):
             return record_as_leaf(self, input, (input,), {})
         return linear(input, self.weight, self.bias, backward=self._backward_path())
@@ -51,7 +51,7 @@ class ConvForward(LeafForward):
     groups: int
     _reversed_padding_repeated_twice: list[int]
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: Any) -> Any:
         if isinstance(input, fx.Proxy):
             return record_as_leaf(self, input, (input,), {})
         padding = self.padding
@@ -72,7 +72,7 @@ class ConvTransposeForward(LeafForward):
     groups: int
     _output_padding: Any
 
-    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+    def forward(self, input: Any, output_size: list[int] | None = None) -> Any:
         if isinstance(input, fx.Proxy):
             return record_as_leaf(self, input, (input,), {"output_size": output_size})
         output_padding = self._output_padding(

@@ -21,11 +21,12 @@ def record_as_leaf(module: Any, proxy: fx.Proxy, args: Any, kwargs: Any) -> Any:
     Raises:
         UnreachableWeightError: when the module is itself the root of the trace.
     """
-    path = proxy.tracer.path_of_module(module)
+    tracer: Any = proxy.tracer
+    path = tracer.path_of_module(module)
     if not path:
         raise UnreachableWeightError(
             f"torch.fx cannot re-trace {type(module).__name__} itself without losing its rule",
             notes=["it applies weights in its own forward, where its rule must see every call"],
             help="trace a module that contains it, or revert() it first",
         )
-    return proxy.tracer.create_proxy("call_module", path, args, kwargs)
+    return tracer.create_proxy("call_module", path, args, kwargs)

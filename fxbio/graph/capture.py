@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
@@ -120,8 +121,18 @@ def _run_fake(inputs: ExampleInputs, run: Callable[[Any, Any], R]) -> R:
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     real = (inputs.args, dict(inputs.kwargs))
     args, kwargs = tree_map(lambda v: mode.from_tensor(v) if isinstance(v, Tensor) else v, real)
-    with mode:
+    with _quiet(logging.getLogger("torch._subclasses.fake_tensor")), mode:
         return run(args, kwargs)
+
+
+@contextlib.contextmanager
+def _quiet(logger: logging.Logger) -> Iterator[None]:
+    """Without a logger that prints a traceback of what may be no error, or will be reported."""
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 def _record(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Recording:

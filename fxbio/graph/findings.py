@@ -152,9 +152,7 @@ class Findings:
         if weight is not None and (sources := self._taint.modulated_by(weight)):
             self._add_opaque(self.path, _MADE_TO_MEASURE, sources)
 
-    def add_if_applied(
-        self, path: str, reason: str, sources: frozenset[str] = frozenset()
-    ) -> None:
+    def add_if_applied(self, path: str, reason: str, sources: frozenset[str] = frozenset()) -> None:
         """Note that ``sources``, and all that was applied since the last event, are out of reach."""
         if sources or len(self._taint.uses) > self._accounted:
             self._add_opaque(path, reason, sources)

@@ -237,7 +237,7 @@ def weight_axes(call: LinearCall, dims: int) -> tuple[tuple[int, ...], tuple[int
     return ((-1,), (-2,)) if call.kwargs.get("weight_is_left") else ((-2,), (-1,))
 
 
-def _without_dispatch(function: types.FunctionType) -> Callable[..., Any]:
+def _without_dispatch(function: Any) -> Callable[..., Any]:
     """A Python-level torch function whose body runs under an active mode.
 
     Such functions begin by handing themselves to the mode, so a mode can only ever see them from

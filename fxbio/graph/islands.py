@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import fx
 
 from fxbio.graph.model_graph import Island
@@ -71,7 +69,7 @@ def _import(graph: fx.Graph, node: fx.Node) -> fx.Node:
     """A node from outside of the interval: a parameter stays one, all else is an input."""
     if node.op == "get_attr":
         return graph.node_copy(node)
-    copy: Any = graph.placeholder(node.name)
+    copy = graph.create_node("placeholder", node.name)
     # What was a site out there is an input in here.
     copy.meta = {key: value for key, value in node.meta.items() if key not in ("site", "operand")}
     return copy

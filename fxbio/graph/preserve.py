@@ -122,7 +122,7 @@ class _WriteGuard(TorchDispatchMode):
     """Copies the storage of known tensors before their first write."""
 
     def __init__(self, tensors: Iterator[Tensor]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._known = {StorageWeakRef(t.untyped_storage()): t.untyped_storage() for t in tensors}
         self._before: dict[StorageWeakRef, torch.UntypedStorage] = {}
 

@@ -65,13 +65,13 @@ class Recorder(TorchFunctionMode):
             return recorder._autograd_function(apply.__get__(None, cls), cls, args, kwargs)
 
         nn.Module.__call__ = recorded_module_call  # type: ignore[method-assign]
-        function.apply = classmethod(recorded_apply)  # type: ignore[assignment,method-assign]
+        function.apply = classmethod(recorded_apply)
         try:
             with self:
                 yield
         finally:
             nn.Module.__call__ = call  # type: ignore[method-assign]
-            function.apply = apply  # type: ignore[assignment,method-assign]
+            function.apply = apply
 
     def add_inputs(self, value: Any) -> None:
         """Make placeholders of the tensors of the example inputs."""

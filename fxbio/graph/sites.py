@@ -33,7 +33,9 @@ class SiteBuilder:
         """The sites in order, the node of each, and the buffers behind each."""
         totals = Counter(self._weight_name(use) for use in self.recording.uses)
         seen: Counter[str] = Counter()
-        sites, nodes, buffers = [], {}, {}
+        sites: list[Site] = []
+        nodes: dict[str, fx.Node] = {}
+        buffers: dict[str, tuple[str, ...]] = {}
         for use in self.recording.uses:
             weight = self._weight_name(use)
             site = self._site(use, weight, seen[weight], totals[weight], len(sites))

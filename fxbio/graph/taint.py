@@ -72,7 +72,7 @@ class WeightTaint(TorchDispatchMode):
     """
 
     def __init__(self, model: nn.Module) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.uses: list[WeightUse] = []
         self._parameters = {name for name, _ in model.named_parameters()}
         self._taints: dict[StorageWeakRef, frozenset[str]] = {}
@@ -190,7 +190,7 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
         yield from tensors_in([v for v in vars(value).values() if isinstance(v, _CONTAINERS)])
 
 
-_CONTAINERS = Tensor | list | tuple | dict
+_CONTAINERS = (Tensor, list, tuple, dict)
 
 
 def _key(tensor: Tensor) -> StorageWeakRef:

@@ -28,7 +28,7 @@ def parse_rule(spec: str) -> Rule:
     return make_rule(name, options)
 
 
-@torch.compiler.assume_constant_result  # dynamo can follow neither YAML nor a registry
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # dynamo can follow neither YAML nor a registry
 def passes_error(spec: str) -> bool:
     """Whether any error passes a site under that rule, for use outside of an op."""
     return parse_rule(spec).passes_error

@@ -100,7 +100,12 @@ def _backward(outputs: list[Tensor]) -> None:
         # activation checkpointing would go unseen.
         engine = torch.autograd.Variable._execution_engine
         engine.run_backward(
-            tuple(roots), tuple(errors), False, False, (), allow_unreachable=True,
+            tuple(roots),
+            tuple(errors),
+            False,
+            False,
+            (),
+            allow_unreachable=True,
             accumulate_grad=True,
         )
 
