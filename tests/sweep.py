@@ -87,7 +87,9 @@ def main() -> int:
                 cache.write(json.dumps(asdict(outcome)) + "\n")
         outcomes.append(outcome)
         verdict = outcome.problem or "ok"
-        print(f"{index}/{len(wanted)} {suite}/{name} {outcome.seconds} s: {verdict}", file=sys.stderr)
+        print(
+            f"{index}/{len(wanted)} {suite}/{name} {outcome.seconds} s: {verdict}", file=sys.stderr
+        )
     worker.stop()
     print(table(outcomes))
     if options.write:

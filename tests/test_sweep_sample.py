@@ -11,11 +11,11 @@ from tests.sweeping.study import Outcome, study
 
 SAMPLE = {
     "torchvision": (
-        *("resnet18", "mobilenet_v2", "shufflenet_v2_x0_5"),
+        *("resnet18", "shufflenet_v2_x0_5"),
         *("swin_t", "fasterrcnn_mobilenet_v3_large_320_fpn"),
     ),
     "awkward": ("LoraMerged", "Routing", "Scripted"),
-    "timm": ("nf_regnet_b0", "efficientvit_m0"),
+    "timm": ("nf_regnet_b0",),
     "transformers": ("gpt2", "detr"),
 }
 

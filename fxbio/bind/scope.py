@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 from fxbio.bind.binding import BoundWeight, ModuleBinding, resolve_attribute
 from fxbio.bind.retrace import record_as_leaf
 from fxbio.errors import UnreachableWeightError
-from fxbio.graph.follow import REINDEXING
+from fxbio.graph.follow import REINDEXING, giving_values
 from fxbio.graph.functions import COMPOSITES, LinearCall, match_linear_call
 from fxbio.ops.functional import Backward
 
@@ -133,7 +133,7 @@ class RuleScope(TorchFunctionMode):
 
     def _follow(self, func: Any, args: Any, kwargs: Any, out: Any) -> None:
         """Remember what is computed from known tensors alone, and its feedback alongside."""
-        operands = _operands(args) + _operands(tuple(kwargs.values()))
+        operands = giving_values(func, _operands(args) + _operands(tuple(kwargs.values())))
         found = [self._find(operand) for operand in operands]
         if None in found:
             return

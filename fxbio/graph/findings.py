@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from fxbio.graph.follow import followed_parameter
+from fxbio.graph.follow import followed_parameter, giving_values
 from fxbio.graph.frames import checkpointed_within, user_origin
 from fxbio.graph.functions import LinearCall, weight_axes, weight_operand
 from fxbio.graph.leaves import linear_leaf_kind
@@ -153,7 +153,7 @@ class Findings:
             self._add_opaque(self.path, _MADE_TO_MEASURE, sources)
 
     def add_if_applied(self, path: str, reason: str, sources: frozenset[str] = frozenset()) -> None:
-        """Note that ``sources``, and all that was applied since the last event, are out of reach."""
+        """Note that ``sources``, and what was applied since the last event, are out of reach."""
         if sources or len(self._taint.uses) > self._accounted:
             self._add_opaque(path, reason, sources)
         self._accounted = len(self._taint.uses)
@@ -173,10 +173,11 @@ class Findings:
 
 
 def _ancestors(nodes: list[fx.Node]) -> set[fx.Node]:
-    """The nodes and all that they are computed from."""
+    """The nodes and all whose values they are computed from."""
     seen, queue = set(nodes), list(nodes)
     while queue:
-        fresh = [n for n in queue.pop().all_input_nodes if n not in seen]
+        node = queue.pop()
+        fresh = [n for n in giving_values(node.target, node.all_input_nodes) if n not in seen]
         seen.update(fresh)
         queue += fresh
     return seen

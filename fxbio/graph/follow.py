@@ -9,13 +9,13 @@ standardisation or ``W + B A``. Otherwise the result is a new weight with feedba
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, fx
 
-__all__ = ["REINDEXING", "followed_parameter", "is_reindexing"]
+__all__ = ["REINDEXING", "followed_parameter", "giving_values", "is_reindexing"]
 
 
 def _functions(*names: str) -> list[Callable[..., Any]]:
@@ -39,6 +39,24 @@ REINDEXING = frozenset(
 """Functions that only move, repeat or cast entries."""
 
 
+_OF_THE_FIRST = {"to", "type_as", "view_as", "reshape_as", "expand_as"}
+_OF_NONE = {
+    *("empty_like", "zeros_like", "ones_like", "full_like", "rand_like", "randn_like"),
+    *("randint_like", "new_empty", "new_zeros", "new_ones", "new_full", "new_tensor"),
+}
+"""Functions whose further operands only say of what shape and type the result is to be."""
+
+T = TypeVar("T")
+
+
+def giving_values(function: Any, operands: Sequence[T]) -> Sequence[T]:
+    """Those operands of a function, or of a method of that name, whose values enter the result."""
+    name = function if isinstance(function, str) else getattr(function, "__name__", "")
+    if name in _OF_NONE:
+        return ()
+    return operands[:1] if name in _OF_THE_FIRST else operands
+
+
 def followed_parameter(node: fx.Node) -> tuple[int, ...] | None:
     """Shape of the parameter whose feedback reaches a node, or ``None`` if none does."""
     return _follow(node, {})
@@ -57,7 +75,8 @@ def _follow(node: fx.Node, known: dict[fx.Node, Shape]) -> Shape:
 def _follow_new(node: fx.Node, known: dict[fx.Node, Shape]) -> Shape:
     if node.op == "get_attr":
         return node.meta["shape"] if node.meta.get("parameter") else None
-    sources = [(source, _follow(source, known)) for source in node.all_input_nodes]
+    inputs = giving_values(node.target, node.all_input_nodes)
+    sources = [(source, _follow(source, known)) for source in inputs]
     if is_reindexing(node):
         found = [shape for _, shape in sources if shape is not None]
         return max(found, key=lambda s: torch.Size(s).numel(), default=None)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import nn
-from torch.nn.parameter import UninitializedTensorMixin
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from fxbio.errors import ModelError
@@ -22,7 +21,7 @@ def check_capturable(model: object) -> None:
     for path, module in model.named_modules():
         _check_module(path or "the model", module)
     for name, tensor in model.named_parameters():
-        if isinstance(tensor, UninitializedTensorMixin):
+        if isinstance(tensor, nn.UninitializedParameter):
             raise ModelError(
                 f"parameter '{name}' of a lazy layer has no shape yet",
                 help="run the model once on an input before capturing it",

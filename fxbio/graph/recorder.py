@@ -37,9 +37,11 @@ class Recorder(TorchFunctionMode):
     """Records one forward pass of a model."""
 
     def __init__(self, model: nn.Module, taint: WeightTaint) -> None:
-        """Args:
-        model: the module whose calls are recorded.
-        taint: an active taint mode; it is asked which tensors are weights.
+        """Record nothing yet.
+
+        Args:
+            model: the module whose calls are recorded.
+            taint: an active taint mode; it is asked which tensors are weights.
         """
         super().__init__()
         self._taint = taint

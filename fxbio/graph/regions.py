@@ -23,8 +23,10 @@ class Regions:
     """Compares the modes of torch with what the graph has set so far."""
 
     def __init__(self, add: Callable[[Any, tuple[Any, ...]], fx.Node]) -> None:
-        """Args:
-        add: appends the call of a function with these arguments to the graph.
+        """Begin with the modes that hold now.
+
+        Args:
+            add: appends the call of a function with these arguments to the graph.
         """
         self._add = add
         self._grad = torch.is_grad_enabled()

@@ -10,6 +10,7 @@ has the exact forward value, and its gradients are those of the rule.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from torch import Tensor
 from fxbio.ops.transport import feedback_of, parse_rule
 from fxbio.verification.probe import OpCall
 
-__all__ = ["feedback_in_call", "oracle_gradients", "replayed_output", "stock_output"]
+__all__ = ["feedback_in_call", "oracle_gradients", "replayed_output", "stock_output", "with_random_error"]
 
 Arguments = dict[str, Any]
 
@@ -86,6 +87,26 @@ def replayed_output(call: OpCall) -> Tensor:
         out = call.op(**call.arguments)
     first: Tensor = out[0] if isinstance(out, tuple) else out
     return first.detach()
+
+
+def with_random_error(call: OpCall) -> OpCall:
+    """The same call sent back a random error, for where the model itself sent only zeros.
+
+    Networks begin that way below a residual branch whose last scale is initialised to zero.
+    """
+    leaves = {
+        key: value.detach().clone().requires_grad_()
+        for key, value in call.arguments.items()
+        if isinstance(value, Tensor) and value.requires_grad
+    }
+    with torch.enable_grad(), call.autocast:
+        out = call.op(**{**call.arguments, **leaves})
+        first: Tensor = out[0] if isinstance(out, tuple) else out
+        generator = torch.Generator().manual_seed(0)
+        error = torch.randn(first.shape, generator=generator).to(first)
+        grads = torch.autograd.grad(first, list(leaves.values()), error, allow_unused=True)
+    found = {k: g for k, g in zip(leaves, grads, strict=True) if g is not None}
+    return replace(call, error=error, gradients=found)
 
 
 def stock_output(call: OpCall) -> Tensor:

@@ -23,6 +23,7 @@ from fxbio.verification.oracle import (
     oracle_gradients,
     replayed_output,
     stock_output,
+    with_random_error,
 )
 from fxbio.verification.probe import OpCall
 from fxbio.verification.verification import SiteVerdict, Verification
@@ -152,12 +153,10 @@ def _judge(
 def _judge_weight(assignment: Assignment, calls: list[OpCall]) -> SiteVerdict:
     forward_equal = all(torch.equal(replayed_output(call), stock_output(call)) for call in calls)
     reached = [call for call in calls if call.error is not None]  # to others nothing was sent back
-    judged = [_judge_call(call) for call in reached if call.error is not None and call.error.any()]
+    judged = [_judge_call(call if _sends(call) else with_random_error(call)) for call in reached]
     problems = [j.problem for j in judged if j.problem is not None]
     if not forward_equal:
         problems = ["the forward pass differs"]
-    elif reached and not judged:
-        problems = ["only zeros were sent back to it; verify with other example inputs"]
     known = [j.differs for j in judged if j.differs is not None]
     return SiteVerdict(
         site=assignment.site.name,
@@ -168,6 +167,10 @@ def _judge_weight(assignment: Assignment, calls: list[OpCall]) -> SiteVerdict:
         differs_from_bp=any(known) if known else None,
         problem=problems[0] if problems else None,
     )
+
+
+def _sends(call: OpCall) -> bool:
+    return call.error is not None and bool(call.error.any())
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 import torch
 
-from tests.battery.harness import Outcome, Subject, measure
+from tests.battery.harness import Outcome, Subject, combinations, measure
 
-__all__ = ["COMPILED", "INDUCTOR"]
+__all__ = ["COMPILED", "FEW", "exported_and_saved", "inductor", "worth_compiling"]
 
 
 def exported(subject: Subject, *, strict: bool) -> Outcome:
@@ -61,15 +61,13 @@ def inductor(subject: Subject) -> Outcome:
 COMPILED: dict[str, Callable[[Subject], Outcome]] = {
     "export-strict": exported_strict,
     "export": exported_non_strict,
-    "export-save": exported_and_saved,
     "compile-aot_eager": aot_eager,
 }
 
-INDUCTOR = (
-    ("usf", "conv2d"),
-    ("fa", "attention"),
-    ("frsf", "chunked"),
-    ("signed-init", "conv-transpose"),
-    ("stop", "linear-3d"),
-)
-"""What is compiled to machine code: it takes seconds each."""
+FEW = (("usf", "conv2d"), ("fa", "attention"), ("stop", "linear-3d"))
+"""Combinations for what takes seconds each."""
+
+
+def worth_compiling() -> list[tuple[str, str]]:
+    """All combinations but those that compile like ``conv2d``."""
+    return [c for c in combinations() if c[1] not in ("conv1d", "conv3d", "depthwise")]

@@ -16,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from fxbio.bind.install import feedback_weights
 from tests.battery.harness import Subject, combinations, loss_of, subject
 
-__all__ = ["RANKS", "run"]
+__all__ = ["RANKS", "distributed", "run"]
 
 RANKS = 2
 TIMEOUT = datetime.timedelta(seconds=120)
@@ -31,13 +31,19 @@ def run(rank: int, folder: str) -> None:
         "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=RANKS, timeout=TIMEOUT
     )
     results: dict[str, Any] = {
-        "gradients": {key: averaged_gradients(subject(*key), rank) for key in combinations()},
+        "gradients": {key: averaged_gradients(subject(*key), rank) for key in distributed()},
         "redrawn": redrawn_feedback(rank),
         "own feedback": feedback_of_one_rank(rank),
         "unused": unused_parameters(),
     }
     torch.save(results, Path(folder) / f"{rank}.pt")
     dist.destroy_process_group()
+
+
+def distributed() -> list[tuple[str, str]]:
+    """What is trained on two ranks: to DDP one operation is like another."""
+    kinds = ("conv2d", "conv-transpose", "shared", "functional-linear", "attention", "weight-norm")
+    return [key for key in combinations() if key[1] in kinds]
 
 
 def wrap(model: nn.Module, *, stops: bool = False) -> DistributedDataParallel:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import torch
@@ -18,7 +18,17 @@ from tests.battery.cases import CASES, Case
 from tests.battery.modules import Model
 from tests.battery.rules import RULES
 
-__all__ = ["Outcome", "Subject", "combinations", "drawn_parts", "loss_of", "measure", "policy_of", "reference", "subject"]
+__all__ = [
+    "Outcome",
+    "Subject",
+    "combinations",
+    "drawn_parts",
+    "loss_of",
+    "measure",
+    "policy_of",
+    "reference",
+    "subject",
+]
 
 SEED = 3
 EXACT = {"rtol": 1e-4, "atol": 1e-6}
@@ -153,7 +163,7 @@ def policy_of(rule: str) -> fxbio.Policy:
     return fxbio.Policy.from_yaml(f"version: 1\nseed: {SEED}\ndefault: {rule}\n")
 
 
-@lru_cache(maxsize=None)
+@cache
 def _transformed(rule: str, name: str) -> Model:
     case = CASES[name]
     model = fxbio.transform(case.build(), policy_of(rule), (case.example(2),), inplace=True)
@@ -161,7 +171,7 @@ def _transformed(rule: str, name: str) -> Model:
     return model
 
 
-@lru_cache(maxsize=None)
+@cache
 def subject(rule: str, name: str) -> Subject:
     """A combination, with its expected outcome; computed once."""
     case = CASES[name]

@@ -46,7 +46,7 @@ class Model(nn.Module):
 
     def scaled(self, factor: float) -> float:
         """A method of the user's own."""
-        return factor * float(self.gain.sum())
+        return factor * float(self.gain.detach().sum())
 
 
 class Shared(nn.Module):

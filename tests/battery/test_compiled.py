@@ -7,10 +7,9 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from tests.battery.compiled import COMPILED, INDUCTOR, inductor
-from tests.battery.harness import combinations, subject
+from tests.battery.compiled import COMPILED, FEW, exported_and_saved, inductor, worth_compiling
+from tests.battery.harness import subject
 from tests.battery.limits import limit_of
-
 
 # Strict export says so of every mode that a forward enters, although the forward leaves it again.
 pytestmark = pytest.mark.filterwarnings("ignore:While compiling, we found certain side effects")
@@ -23,7 +22,7 @@ def fresh_compiler() -> Iterator[None]:
     torch._dynamo.reset()
 
 
-@pytest.mark.parametrize(("rule", "case"), combinations())
+@pytest.mark.parametrize(("rule", "case"), worth_compiling())
 @pytest.mark.parametrize("survival", COMPILED)
 def test_survives(survival: str, rule: str, case: str) -> None:
     combination = subject(rule, case)
@@ -35,7 +34,13 @@ def test_survives(survival: str, rule: str, case: str) -> None:
     combination.check(COMPILED[survival](combination), bitwise=False)
 
 
-@pytest.mark.parametrize(("rule", "case"), INDUCTOR)
+@pytest.mark.parametrize(("rule", "case"), FEW)
+def test_an_exported_program_survives_a_file(rule: str, case: str) -> None:
+    combination = subject(rule, case)
+    combination.check(exported_and_saved(combination), bitwise=False)
+
+
+@pytest.mark.parametrize(("rule", "case"), FEW)
 def test_compiles_to_machine_code(rule: str, case: str) -> None:
     combination = subject(rule, case)
     combination.check(inductor(combination), bitwise=False)

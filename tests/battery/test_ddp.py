@@ -9,7 +9,7 @@ import torch
 import torch.multiprocessing
 
 from tests.battery import ddp_worker
-from tests.battery.harness import Outcome, combinations, subject
+from tests.battery.harness import Outcome, subject
 from tests.battery.rules import RULES
 
 
@@ -26,7 +26,7 @@ def test_two_processes_do_what_one_does(tmp_path: Path) -> None:
 
 def check_gradients(results: list[dict[str, Any]]) -> None:
     """Every combination, on both ranks."""
-    for rule, case in combinations():
+    for rule, case in ddp_worker.distributed():
         combination = subject(rule, case)
         for result in results:
             found = Outcome(combination.stock.output, result["gradients"][rule, case])

@@ -61,7 +61,8 @@ def test_hooks_still_fire(rule: str, case: str) -> None:
     stock(CASES[case].example())
     assert len([1 for kind, _ in seen if kind == "after"]) == len(stock_seen)
     assert len([1 for kind, _ in seen if kind == "before"]) == len(stock_seen)
-    assert ("error", id(model.body)) in seen
+    # Torch calls a backward hook when the error reaches the input, which is what ``stop`` prevents.
+    assert (("error", id(model.body)) in seen) == (rule != "stop")
 
 
 def test_hooks_from_before_the_transformation_stay() -> None:

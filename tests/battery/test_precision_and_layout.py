@@ -15,7 +15,11 @@ IMAGES = [(r, c) for r, c in combinations() if len(CASES[c].shape) == 4]
 @pytest.mark.parametrize(("rule", "case"), combinations())
 def test_runs_in_bfloat16_under_autocast(rule: str, case: str) -> None:
     combination = subject(rule, case)
-    x, stock, model = combination.case.example(), combination.case.build(), combination.transformed()
+    x, stock, model = (
+        combination.case.example(),
+        combination.case.build(),
+        combination.transformed(),
+    )
     with torch.autocast("cpu", dtype=torch.bfloat16):
         wanted = reference(model, rule, combination.case, x)
         before = measure(stock, stock, x)

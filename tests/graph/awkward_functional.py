@@ -113,6 +113,38 @@ class Einsum(nn.Module):
         return rows(2, 5)
 
 
+@awkward("table matmul !", "a linear")
+class OneHotPositions(nn.Module):
+    """A look-up written as a product with positions that the forward makes itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.a = weight(10, WIDTH), nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x: Tensor) -> Tensor:
+        one_hot = F.one_hot(torch.arange(x.shape[1]), 10).to(self.table)
+        return self.a(x + one_hot @ self.table)
+
+    def example_inputs(self) -> Tensor:
+        return rows(2, 5)
+
+
+@awkward("buffered.first linear <root>", "buffered.second linear <root>", "a linear")
+class PositionsInBuffer(OfRows):
+    """A network over fixed coordinates: its products are no steps to another weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Linear(WIDTH, WIDTH)
+        self.buffered = nn.Module()
+        self.buffered.first, self.buffered.second = weight(), weight()
+        self.register_buffer("coordinates", torch.linspace(-1, 1, WIDTH))
+
+    def forward(self, x: Tensor) -> Tensor:
+        bias = F.linear(self.coordinates, self.buffered.first).relu()
+        return self.a(x + F.linear(bias, self.buffered.second)).tanh()
+
+
 @awkward("layers.0 matmul", "layers.1 linear", "by_name.last linear")
 class InLists(OfRows):
     """Parameters in a list and in a dictionary."""

@@ -46,13 +46,13 @@ What `fxbio.transform` with `default: feedback-alignment` does to whole zoos of 
 
 | column | meaning |
 |---|---|
-| weights applied | parameters that the dispatcher sees in a linear operation, in an eager pass that nothing else watches |
-| accounted for | those of them that the plan lists, with a rule or with the reason why there is none |
-| sites, ruled | uses of weights, and those that run the rule; scales of norms are not counted |
-| one graph | the whole forward is one fx graph; elsewhere the modules between eager code are |
-| witness | a pass of the transformed model, seen from the dispatcher: every planned rule ran and no ruled weight was applied without one |
+| weights applied | parameters that the dispatcher sees in linear operations of an eager pass |
+| accounted for | those that the plan lists, with a rule or the reason why there is none |
+| sites, ruled | uses of weights, and those that run the rule; without scales of norms |
+| one graph | the whole forward is one fx graph; else its parts between eager code are |
+| witness | in a watched pass every planned rule ran, and no ruled weight without its rule |
 | forward | outputs bitwise those of the original model |
-| gradients | at every site the gradients are those of the oracle, and the error sent below is not backprop's |
+| gradients | at every site those of the oracle, and the error sent below is not backprop's |
 
 `–` means that it was not computed: more than 60 million parameters or 3 billion multiplications in
 one pass. Such models have the witness only, which looks at which operations run and not at numbers.
@@ -66,7 +66,6 @@ def _row(o: Outcome) -> tuple[str, ...]:
     remarks += [f"NOT ACCOUNTED FOR: {', '.join(o.missing[:3])}"] if o.missing else []
     remarks += [f"{n} out of reach: {reason}" for reason, n in o.unreachable.items()]
     remarks += [f"{o.idle} not reached by this pass"] if o.idle else []
-    remarks += [f"{o.silent} got an error of zeros only"] if o.silent else []
     return (
         o.name,
         f"{o.parameters / 1e6:.2f} M",

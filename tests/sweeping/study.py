@@ -52,8 +52,6 @@ class Outcome:
     gradient_error: float = 0.0
     idle: int = 0
     """Weights that the verification did not reach."""
-    silent: int = 0
-    """Weights that it reached and to which nothing but zeros was sent back."""
     problem: str = ""
     seconds: float = 0.0
 
@@ -146,12 +144,10 @@ def _products(sites: tuple[Site, ...]) -> float:
 def _verify(outcome: Outcome, candidate: Candidate) -> None:
     verification = fxbio.verify(candidate.model, candidate.inputs)
     bad = [row for row in verification.rows if not row.ok]
-    zeros = [row for row in bad if str(row.problem).startswith("only zeros")]
-    bad = [row for row in bad if row not in zeros]
     outcome.forward = verification.outputs_equal and all(r.forward_equal for r in verification.rows)
     outcome.gradients = not bad and not verification.silent_backprop
     outcome.gradient_error = max((r.gradient_error for r in verification.rows), default=0.0)
-    outcome.idle, outcome.silent = len(verification.idle), len(zeros)
+    outcome.idle = len(verification.idle)
     if bad:
         outcome.problem = f"{bad[0].site}: {bad[0].problem}"
     elif verification.silent_backprop:
