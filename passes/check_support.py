@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fxbio.errors import UnreachableWeightError
 from fxbio.passes.base import Pass, PassResult, Program
 from fxbio.passes.registry import register_pass
+from fxbio.policy.patterns import glob_matches
 from fxbio.policy.plan import Assignment, Plan
 from fxbio.rules import WeightInfo
 
@@ -23,7 +24,22 @@ class CheckSupport(Pass):
         rewritten = plan.rewritten()
         for assignment in rewritten:
             self._check(plan, assignment)
+        if rewritten:
+            self._check_unexplained(plan)
         return PassResult(False, f"{len(rewritten)} sites can run their rules")
+
+    def _check_unexplained(self, plan: Plan) -> None:
+        """What only the dispatcher saw must be allowed by name, or it would be silent backprop."""
+        for part in plan.unreachable:
+            if part.explained or _allowed(plan, part.path):
+                continue
+            for name in part.weights:
+                if not _allowed(plan, name):
+                    raise UnreachableWeightError(
+                        f"'{name}' is {part.reason}, so no rule can reach it",
+                        notes=[f"in the forward of {part.path or 'the model'} ({part.origin})"],
+                        help=f'to accept that, add to the policy: allow_backprop: ["{name}"]',
+                    )
 
     def _check(self, plan: Plan, assignment: Assignment) -> None:
         site, rule = assignment.site, plan.rule_of(assignment)
@@ -40,3 +56,7 @@ class CheckSupport(Pass):
                 notes=[f"decided by {assignment.decided_by}"],
                 help="give the site rule: bp, or another rule (fxbio rules)",
             )
+
+
+def _allowed(plan: Plan, name: str) -> bool:
+    return any(glob_matches(glob, name) for glob in plan.allow_backprop)

@@ -162,11 +162,15 @@ class Findings:
         """Weights that were applied since the last event, by no function that Python saw."""
         reason = "applied by compiled code that Python does not see"
         if len(self._taint.uses) > self._accounted:
-            self.add_if_applied(self.path, reason)
+            self._add_opaque(self.path, reason, frozenset(), explained=False)
+        self._accounted = len(self._taint.uses)
 
-    def _add_opaque(self, path: str, reason: str, sources: frozenset[str]) -> None:
+    def _add_opaque(
+        self, path: str, reason: str, sources: frozenset[str], *, explained: bool = True
+    ) -> None:
         found = tuple(sorted(sources | self._sources_since(self._accounted)))
-        self._recording.opaque.append(Unreachable(path, reason, found, user_origin()))
+        part = Unreachable(path, reason, found, user_origin(), explained)
+        self._recording.opaque.append(part)
 
     def _sources_since(self, first: int) -> frozenset[str]:
         return frozenset().union(*(use.sources for use in self._taint.uses[first:]))

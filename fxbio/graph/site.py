@@ -116,3 +116,6 @@ class Unreachable:
     weights: tuple[str, ...] = ()
     """Parameters that it uses in linear operations, as far as they can be known."""
     origin: Origin | None = None
+    explained: bool = True
+    """False where only the dispatcher saw the weights being applied: a policy that rewrites
+    anything must name them under ``allow_backprop``."""

@@ -7,6 +7,8 @@ Each model is written a second time as plain functions, with every weight applie
 Nothing of fxbio takes part in that second writing.
 """
 
+# ruff: noqa: E501  (the table at the end has one line for each case)
+
 from __future__ import annotations
 
 from collections.abc import Callable

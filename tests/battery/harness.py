@@ -65,9 +65,10 @@ class Outcome:
             else:
                 assert found is not None, f"{name} has no gradient"
                 size = max(float(wanted.abs().max()), 1e-9)
-                torch.testing.assert_close(
-                    found / size, wanted / size, **tolerance, msg=lambda text: f"{name}: {text}"
-                )
+                try:
+                    torch.testing.assert_close(found / size, wanted / size, **tolerance)
+                except AssertionError as error:
+                    raise AssertionError(f"gradient of {name}: {error}") from None
 
     def differs_upstream(self, other: Outcome) -> bool:
         """Whether the gradient of the parameter below all rules is another one."""

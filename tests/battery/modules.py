@@ -1,7 +1,7 @@
 """The modules of the battery: each applies one weight in its own way.
 
-Every model is a ``Model``: a learnable gain first, so that there is a parameter below the rule whose
-gradient only the rule can deliver, then the module under test.
+Every model is a ``Model``: a learnable gain first, so that there is a parameter below the rule
+whose gradient only the rule can deliver, then the module under test.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ def test_the_table_names_what_exists() -> None:
 @both
 def test_a_rewritten_module_is_no_root_of_a_trace(name: str) -> None:
     model = subject("fa", name).transformed()
-    with pytest.raises(UnreachableWeightError, match="cannot re-trace .* without losing its rule"):
+    with pytest.raises(UnreachableWeightError, match=r"cannot re-trace .* without losing its rule"):
         torch.fx.symbolic_trace(model.body)
 
 
@@ -41,7 +41,7 @@ def test_functional_gradients_are_refused(name: str) -> None:
     def loss(values: dict[str, Tensor]) -> Tensor:
         return loss_of(torch.func.functional_call(model, values, (x,)))
 
-    with pytest.raises(RuntimeError, match="autograd.Function with functorch transforms"):
+    with pytest.raises(RuntimeError, match=r"autograd\.Function with functorch transforms"):
         torch.func.grad(loss)(parameters)
 
 

@@ -109,5 +109,5 @@ def test_any_loop_trains_it() -> None:
         loss = loss_of(model(case.example()))
         loss.backward()
         optimizer.step()
-        losses.append(float(loss))
+        losses.append(loss.item())
     assert losses[-1] < 0.5 * losses[0]

@@ -6,6 +6,7 @@ import pytest
 
 import fxbio
 from fxbio.errors import UnreachableWeightError
+from fxbio.graph.site import Origin, Unreachable
 from fxbio.policy import Plan
 from fxbio.policy.plan import Assignment
 from tests.passes.program import program, run
@@ -50,3 +51,35 @@ def test_rules_that_read_a_weight_need_one_to_read(rule: str) -> None:
     run("assign-rules,check-support", program(rules=plan))
     with pytest.raises(UnreachableWeightError, match="computed inside the forward"):
         run("assign-rules,check-support", program(rules=changed(plan, derived=True, leaf=False)))
+
+
+def hidden(rule: str, allowed: tuple[str, ...] = (), *, explained: bool = False) -> Plan:
+    """A plan for a model in which only the dispatcher saw a weight being applied."""
+    origin = Origin("net.py", 7)
+    part = Unreachable("core", "applied by compiled code", ("core.w",), origin, explained)
+    return replace(planned(rule), unreachable=(part,), allow_backprop=allowed)
+
+
+def test_a_weight_that_only_the_dispatcher_saw_must_be_allowed() -> None:
+    with pytest.raises(UnreachableWeightError) as caught:
+        run("assign-rules,check-support", program(rules=hidden("fa")))
+    assert "'core.w' is applied by compiled code" in str(caught.value)
+    assert "core (net.py:7)" in str(caught.value)
+    assert 'allow_backprop: ["core.w"]' in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        ("fa", ("core.w",), False),
+        ("fa", ("core",), False),
+        ("fa", ("**",), False),
+        ("bp", (), False),
+        ("fa", (), True),
+    ],
+)
+def test_it_passes_when_allowed_or_explained_or_where_all_is_backprop(
+    plan: tuple[str, tuple[str, ...], bool],
+) -> None:
+    rule, allowed, explained = plan
+    run("assign-rules,check-support", program(rules=hidden(rule, allowed, explained=explained)))
