@@ -41,7 +41,7 @@ GOLDEN = """\
  Keeps bp although another rule was asked for (*)
    head.fc, not fa: compiled (p.yaml:5 entry 2)
 
- Runs as it is, outside of the captured islands
+ Applies weights where no rule reaches, keeps bp
    encoder.lstm: nn.LSTM runs a fused kernel (net.py:12); weights: encoder.lstm.weight_ih_l0
 """
 
