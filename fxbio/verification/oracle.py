@@ -20,7 +20,13 @@ from torch import Tensor
 from fxbio.ops.transport import feedback_of, parse_rule
 from fxbio.verification.probe import OpCall
 
-__all__ = ["feedback_in_call", "oracle_gradients", "replayed_output", "stock_output", "with_random_error"]
+__all__ = [
+    "feedback_in_call",
+    "oracle_gradients",
+    "replayed_output",
+    "stock_output",
+    "with_random_error",
+]
 
 Arguments = dict[str, Any]
 
