@@ -45,7 +45,7 @@ bench: setup  ## step times and compile times against plain backprop, as ratios
 	$(BIN)/python tests/benchmarks/step_time.py
 	$(BIN)/python tests/benchmarks/compile_time.py
 
-sweep: $(VENV)/models  ## capture, transform and verify every model of the zoos
+sweep: setup  ## capture, transform and verify every model of the zoos
 	$(BIN)/python tests/sweep.py
 
 clean:  ## remove the virtual environment, builds and caches
@@ -56,14 +56,10 @@ $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "fxbio needs Python 3.11 or newer; none was found" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/models: $(VENV)/linked
-	$(PIP) -e '.[models]' $(EDITABLE)
-	@touch $@
-
 # Rewritten only when the list of files changes, so that nothing is installed for a mere edit.
 $(VENV)/files: FORCE | $(BIN)/python
 	@printf '%s\n' $(SOURCES) | cmp -s - $@ || printf '%s\n' $(SOURCES) > $@
 
 $(VENV)/linked: pyproject.toml $(VENV)/files
-	$(PIP) -e '.[dev,demo]' $(EDITABLE)
+	$(PIP) -e '.[dev,demo,models]' $(EDITABLE)
 	@touch $@

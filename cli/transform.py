@@ -18,7 +18,6 @@ from fxbio.cli.options import (
     model_options,
     policy_option,
 )
-from fxbio.errors import RecordError
 
 if TYPE_CHECKING:
     from fxbio import Plan, Verification
@@ -74,12 +73,13 @@ def command(
     """
     import fxbio
     from fxbio.passes import DEFAULT_PIPELINE
+    from fxbio.record.folder import check_replaceable
     from fxbio.record.record import plan_of
 
     policy = fxbio.Policy.from_yaml(policy_file)
     loaded, inputs = request.load()
     folder = out or Path(f"{loaded.name}-{policy_file.stem}")
-    _check_free(folder, overwrite)
+    check_replaceable(folder, overwrite)  # said before the work is done, not after it
     observers = pass_observers(print_between_passes, time_passes)
     if not as_json:
         observers = [show_plan, *observers]
@@ -103,14 +103,6 @@ def command(
         log("nothing was written, for the verification failed")
         ctx.exit(1)
     _tell(folder)
-
-
-def _check_free(folder: Path, overwrite: bool) -> None:
-    """Said before the work is done, not after it."""
-    if folder.exists() and not overwrite:
-        raise RecordError(
-            f"'{folder}' already exists", help="choose another with --out, or add --overwrite"
-        )
 
 
 def _as_dict(

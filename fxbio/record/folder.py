@@ -23,7 +23,7 @@ from fxbio.record.feedback_state import digests, irreproducible, restore, scales
 from fxbio.record.record import ModelSource, record_of
 from fxbio.reference.weights import load_weights
 
-__all__ = ["load", "save"]
+__all__ = ["check_replaceable", "load", "save"]
 
 _SCHEMA = 1
 _FILES = ("plan.json", "record.json", "weights.pt")
@@ -56,9 +56,8 @@ def save(
         RecordError: when the folder exists.
     """
     record_of(model)  # before anything is written
-    target = Path(folder)
-    if target.exists() and not overwrite:
-        raise RecordError(f"'{target}' exists already", help="choose another, or overwrite it")
+    target = Path(folder).resolve()
+    check_replaceable(target, overwrite)
     target.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
@@ -66,6 +65,25 @@ def save(
         _put_in_place(scratch, target)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def check_replaceable(target: Path, overwrite: bool) -> None:
+    """Refuse to replace anything but what ``save`` wrote: a wrong path must not cost a folder.
+
+    Raises:
+        RecordError: when the folder must stay as it is.
+    """
+    if not target.exists():
+        return
+    if not overwrite:
+        raise RecordError(
+            f"'{target}' exists already", help="choose another (--out), or add --overwrite"
+        )
+    if not target.is_dir() or (any(target.iterdir()) and not (target / "record.json").exists()):
+        raise RecordError(
+            f"'{target}' is not a transformed model, so it is not overwritten",
+            help="choose another folder, or remove it yourself",
+        )
 
 
 def _put_in_place(scratch: Path, target: Path) -> None:

@@ -111,8 +111,9 @@ def with_random_error(call: OpCall) -> OpCall:
         generator = torch.Generator().manual_seed(0)
         error = torch.randn(first.shape, generator=generator).to(first)
         grads = torch.autograd.grad(first, list(leaves.values()), error, allow_unused=True)
-    found = {k: g for k, g in zip(leaves, grads, strict=True) if g is not None}
-    return replace(call, error=error, gradients=found)
+    found: dict[str, Tensor | None] = dict(zip(leaves, grads, strict=True))
+    gradients = {key: gradient for key, gradient in found.items() if gradient is not None}
+    return replace(call, error=error, gradients=gradients)
 
 
 def stock_output(call: OpCall) -> Tensor:

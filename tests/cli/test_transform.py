@@ -56,8 +56,14 @@ def test_an_existing_folder_is_kept_unless_told_otherwise(
     (folder / "model-ss" / "precious.txt").write_text("mine")
     result = fxbio_command(*TRANSFORM)
     assert result.exit_code == 2
-    assert "'model-ss' already exists" in result.stderr
+    assert "'model-ss' exists already" in result.stderr
     assert [p.name for p in (folder / "model-ss").iterdir()] == ["precious.txt"]
+    refused = fxbio_command(*TRANSFORM, "--overwrite")
+    assert refused.exit_code == 2
+    assert "'model-ss' is not a transformed model" in refused.stderr
+    assert [p.name for p in (folder / "model-ss").iterdir()] == ["precious.txt"]
+    (folder / "model-ss" / "precious.txt").unlink()
+    assert fxbio_command(*TRANSFORM, "--overwrite").exit_code == 0
     assert fxbio_command(*TRANSFORM, "--overwrite").exit_code == 0
 
 

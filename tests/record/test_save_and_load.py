@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import pickle
 import sys
@@ -75,6 +76,21 @@ def test_a_trained_model_comes_back_and_goes_on(tmp_path: Path, rule: str, kind:
     assert_same(loaded, model, x)
     assert fxbio.verify(loaded, x).ok
     assert_continues(loaded, model, x)
+
+
+@pytest.mark.parametrize(("rule", "changes"), [("brsf", 4), ("brsf-slow", 1), ("frsf", 0)])
+def test_a_loaded_model_redraws_when_its_rule_says_so(
+    tmp_path: Path, rule: str, changes: int
+) -> None:
+    model, x = made(rule), build()[1]
+    train(model, x, 1)
+    fxbio.save(model, tmp_path / "out")
+    loaded = fxbio.load(tmp_path / "out", stock(), x)
+    seen = [digests(loaded)["second:second.weight:8x8"]]
+    for _ in range(4):
+        train(loaded, x, 1)
+        seen.append(digests(loaded)["second:second.weight:8x8"])
+    assert sum(before != after for before, after in itertools.pairwise(seen)) == changes
 
 
 @pytest.mark.parametrize("kind", ["convolutions", "functional", "attention"])

@@ -231,6 +231,22 @@ def test_a_module_that_got_its_class_back_is_silent_backprop(
     assert found.outputs_equal
 
 
+def test_a_second_use_that_escapes_the_rule_is_silent_backprop() -> None:
+    """The layer itself runs its rule, but its weight is also applied behind its back."""
+    model = made()
+
+    def forward(x: Tensor) -> Tensor:
+        h = model.first(x)
+        result: Tensor = model.head(model.second(h) + F.linear(h, model.second.weight))
+        return result
+
+    model.forward = forward
+    found = fxbio.verify(model)
+    assert found.silent_backprop == ("second.weight",)
+    assert found.idle == ()
+    assert not found.ok
+
+
 def test_a_layer_that_did_not_run_is_idle_and_no_fault() -> None:
     model = made()
     model.forward = lambda x: model.head(torch.tanh(model.first(x)))
