@@ -36,20 +36,21 @@ RULES = {
 def main() -> None:
     """Run the demo and leave nothing behind."""
     console = Console(highlight=False)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(prefix="fxbio-") as folder:
         for model, policy in (
-            ("torchvision:retinanet_resnet50_fpn", "xiao-retinanet.yaml"),
-            (str(HERE / "models" / "model.py"), "xiao-digits.yaml"),
+            ("torchvision:retinanet_resnet50_fpn", "policies/xiao-retinanet.yaml"),
+            ("models/model.py", "policies/xiao-digits.yaml"),
         ):
-            path = HERE / "policies" / policy
-            run(console, ["transform", model, "--policy", str(path), "-o", f"{folder}/{policy}"])
+            out = str(Path(folder, Path(policy).stem))
+            run(console, ["transform", model, "--policy", policy, "--out", out])
     compare_rules(console)
 
 
 def run(console: Console, arguments: list[str]) -> None:
-    """Run an fxbio command and show it."""
-    console.print(f"\n[bold]$ fxbio {shlex.join(arguments)}[/bold]\n")
-    subprocess.run([Path(sys.executable).with_name("fxbio"), *arguments], check=True)
+    """Run an fxbio command in the folder of the examples, and show it."""
+    console.print(f"\n[bold]$ fxbio {shlex.join(arguments)}[/bold]\n", soft_wrap=True)
+    command = [str(Path(sys.executable).with_name("fxbio")), *arguments]
+    subprocess.run(command, check=True, cwd=HERE)
 
 
 def compare_rules(console: Console) -> None:
