@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fxbio.api import plan, revert, transform
     from fxbio.bind.install import backprop, feedback_weights
+    from fxbio.bind.redraw import redraw_counts, set_redraw_counts
     from fxbio.errors import FxbioError
     from fxbio.graph.capture import capture
     from fxbio.graph.inputs import ExampleInputs
@@ -44,9 +45,11 @@ _HOMES = {
     "feedback_weights": "fxbio.bind.install",
     "load": "fxbio.record.folder",
     "plan": "fxbio.api",
+    "redraw_counts": "fxbio.bind.redraw",
     "revert": "fxbio.api",
     "rule": "fxbio.rules",
     "save": "fxbio.record.folder",
+    "set_redraw_counts": "fxbio.bind.redraw",
     "transform": "fxbio.api",
     "verify": "fxbio.verification",
 }
@@ -65,9 +68,11 @@ __all__ = [
     "feedback_weights",
     "load",
     "plan",
+    "redraw_counts",
     "revert",
     "rule",
     "save",
+    "set_redraw_counts",
     "transform",
     "verify",
 ]
