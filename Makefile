@@ -60,6 +60,6 @@ $(BIN)/python:
 $(VENV)/files: FORCE | $(BIN)/python
 	@printf '%s\n' $(SOURCES) | cmp -s - $@ || printf '%s\n' $(SOURCES) > $@
 
-$(VENV)/linked: pyproject.toml $(VENV)/files
+$(VENV)/linked: pyproject.toml Makefile $(VENV)/files
 	$(PIP) -e '.[dev,demo,models]' $(EDITABLE)
 	@touch $@
