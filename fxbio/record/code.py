@@ -36,8 +36,9 @@ def readable_source(graph: fx.Graph, title: str) -> str:
     header = [
         f"# The forward of {title} as captured: {len(rules)} lines are rewritten.",
         "# This file is for reading; the transformed model runs its own code.",
-        "from torch import nn  # noqa",
-        "from fxbio.ops import functional as ops  # noqa",
+        "import torch",
+        "",
+        "from fxbio.ops import functional as ops",
         "",
         "",
     ]
