@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import nn
 
@@ -78,8 +76,3 @@ def opaque_reason(module: nn.Module) -> str | None:
     if isinstance(module, _RECURRENT):
         return f"nn.{type(module).__name__} applies its weights inside one fused kernel"
     return None
-
-
-def class_name(module: Any) -> str:
-    """The class name that users know a module by."""
-    return type(module).__name__
