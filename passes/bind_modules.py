@@ -20,7 +20,7 @@ class BindModules(Pass):
     def requires(self, program: Program) -> None:
         if program.bound:
             raise PassError("the modules are bound already", help="run bind-modules once")
-        owners = {a.site.owner for a in program.planned().rewritten()}
+        owners = {a.site.owner for a in program.planned().rewritten("asymmetric")}
         if owners != set(program.pending):
             raise PassError(
                 "the bindings are not prepared", help="run lower-sites before bind-modules"
@@ -34,7 +34,8 @@ class BindModules(Pass):
 
     def ensures(self, program: Program) -> None:
         expected = {
-            program.model.get_submodule(a.site.owner) for a in program.planned().rewritten()
+            program.model.get_submodule(a.site.owner)
+            for a in program.planned().rewritten("asymmetric")
         }
         if expected != {module for _, module in bound_modules(program.model)}:
             raise PassError("the rewritten modules are not those of the plan")

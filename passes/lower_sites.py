@@ -22,7 +22,7 @@ class LowerSites(Pass):
     """Rewrites the graph of the whole pass and of every island, and prepares the bindings."""
 
     def requires(self, program: Program) -> None:
-        planned = {a.site.name for a in program.planned().rewritten()}
+        planned = {a.site.name for a in program.planned().rewritten("asymmetric")}
         missing = sorted(planned - set(program.feedback))
         if missing:
             raise PassError(

@@ -32,7 +32,7 @@ class SiteLowering:
 
     def lower(self, graph: fx.Graph) -> int:
         """Rewrite all planned sites of a graph in place and say how many there were."""
-        planned = {a.site.name: a for a in self.plan.rewritten()}
+        planned = {a.site.name: a for a in self.plan.rewritten("asymmetric")}
         nodes = [node for node in graph.nodes if node.meta.get("site") in planned]
         for node in nodes:
             self._lower_node(graph, node, planned[node.meta["site"]])

@@ -46,7 +46,7 @@ def make_feedback(model: nn.Module, plan: Plan) -> dict[str, FeedbackSpec]:
     """
     made: dict[tuple[str, tuple[int, ...]], FeedbackSpec] = {}
     by_site: dict[str, FeedbackSpec] = {}
-    for assignment in plan.rewritten():
+    for assignment in plan.rewritten("asymmetric"):
         site = assignment.site
         key = (site.weight, site.feedback_shape)
         if key not in made:
@@ -80,7 +80,7 @@ def build_bindings(
 ) -> dict[str, PendingModule]:
     """What each module must carry, by its path. Nothing is changed yet."""
     pending: dict[str, PendingModule] = {}
-    for assignment in plan.rewritten():
+    for assignment in plan.rewritten("asymmetric"):
         site, path = assignment.site, feedback[assignment.site.name]
         module = pending.setdefault(site.owner, PendingModule())
         constants = tuple(_relative(site.owner, n) for n in graph.buffers.get(site.name, ()))

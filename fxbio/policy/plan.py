@@ -6,10 +6,10 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from fxbio.graph.site import Site, Unreachable
-from fxbio.rules import Rule, make_rule
+from fxbio.rules import Family, Rule, make_rule
 
 if TYPE_CHECKING:
     from fxbio.policy.plan_diff import PlanDiff
@@ -93,9 +93,11 @@ class Plan:
         """
         return make_rule(assignment.rule, assignment.options)
 
-    def rewritten(self) -> tuple[Assignment, ...]:
-        """The assignments whose rule changes something."""
-        return tuple(a for a in self.assignments if self.rule_of(a).rewrites)
+    def rewritten(self, *families: Family) -> tuple[Assignment, ...]:
+        """The assignments whose rule changes something, of all families or of those named."""
+        ruled = ((a, self.rule_of(a)) for a in self.assignments)
+        wanted = families or get_args(Family)
+        return tuple(a for a, rule in ruled if rule.rewrites and rule.family in wanted)
 
     def totals(self) -> tuple[RuleTotal, ...]:
         """Sites, weights and parameters by rule, in the order in which the rules appear.

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from fxbio.rules.base import Rule, rule
+from fxbio.rules.base import Rule, Transport, rule
 
 __all__ = ["Backprop", "Frozen", "Stop"]
 
@@ -19,6 +19,7 @@ class Backprop(Rule):
 
     paper: ClassVar[str] = "Rumelhart, Hinton & Williams 1986"
     rewrites: ClassVar[bool] = False
+    transports: ClassVar[Transport] = "weights"
 
     def feedback(self, weight: Tensor, drawn: Tensor | None) -> Tensor:
         """``B = W``."""
@@ -35,6 +36,7 @@ class Frozen(Rule):
     """
 
     trains_weight: ClassVar[bool] = False
+    transports: ClassVar[Transport] = "weights"
 
     def feedback(self, weight: Tensor, drawn: Tensor | None) -> Tensor:
         """``B = W``."""

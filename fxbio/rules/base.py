@@ -22,7 +22,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -32,7 +32,23 @@ from fxbio.graph.site import OP_KINDS, OpKind
 from fxbio.rules.fan import WeightInfo
 from fxbio.rules.spec import format_spec
 
-__all__ = ["Rule", "available_rules", "find_rule", "make_rule", "rule"]
+__all__ = [
+    "Family",
+    "Rule",
+    "Transport",
+    "available_rules",
+    "find_rule",
+    "make_rule",
+    "rule",
+]
+
+Family = Literal["asymmetric", "broadcast", "target", "local"]
+"""How the error travels: across each site through a feedback weight; from the output straight to
+each layer; as targets through learned inverses; or from a loss of each block's own."""
+
+Transport = Literal["weights", "signs", "copies", "none"]
+"""What the backward path reads of the forward weights: their values, their signs, old copies of
+them, or nothing."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +64,8 @@ class Rule:
     aliases: ClassVar[tuple[str, ...]] = ()
     paper: ClassVar[str] = ""
     """Where it was published."""
+    family: ClassVar[Family] = "asymmetric"
+    transports: ClassVar[Transport] = "none"
     ops: ClassVar[tuple[OpKind, ...]] = OP_KINDS
     """Operations that it can serve."""
     rewrites: ClassVar[bool] = True

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from fxbio.errors import RuleError
-from fxbio.rules.base import Rule, rule
+from fxbio.rules.base import Rule, Transport, rule
 from fxbio.rules.fan import WeightInfo
 from fxbio.rules.magnitude import (
     Distribution,
@@ -34,6 +34,7 @@ class UniformSign(Rule):
     """``B = s · sign(W)``, from the current weight; nothing is stored."""
 
     paper: ClassVar[str] = "Xiao et al. 2018, arXiv 1811.03567; uSF of arXiv 1812.06488"
+    transports: ClassVar[Transport] = "signs"
 
     magnitude: Magnitude = "xiao"
     """The size ``s``: xiao, biotorch-xavier, biotorch-kaiming, matched, or a number."""
@@ -59,6 +60,7 @@ class FixedMagnitudeSign(Rule):
     """``B = |M| ∘ sign(W)`` with magnitudes ``M`` drawn once."""
 
     paper: ClassVar[str] = "frSF of Moskovitz et al. 2018, arXiv 1812.06488"
+    transports: ClassVar[Transport] = "signs"
     draws: ClassVar[bool] = True
 
     magnitude: Magnitude = "xiao"
@@ -112,6 +114,7 @@ class SignedInit(Rule):
     """``B = s · sign(W₀)``: the signs of the weights when the model was transformed, frozen."""
 
     paper: ClassVar[str] = "Xiao et al. 2018, arXiv 1811.03567"
+    transports: ClassVar[Transport] = "copies"
     draws: ClassVar[bool] = True
 
     magnitude: Magnitude = "xiao"

@@ -125,7 +125,7 @@ def _judge(
 ) -> Verification:
     plan = record_of(model).plan
     by_weight: dict[tuple[str, str], list[Assignment]] = defaultdict(list)
-    for assignment in plan.rewritten():
+    for assignment in plan.rewritten("asymmetric"):
         by_weight[assignment.site.weight, plan.rule_of(assignment).spec()].append(assignment)
     rows, idle = [], []
     silent = silent_backprop(plan, witness)

@@ -79,7 +79,7 @@ def find_faults(plan: Plan, witness: Witness) -> tuple[list[str], set[str]]:
     faults: list[str] = []
     weights: set[str] = set()
     rules, silent = witness.rules, silent_backprop(plan, witness)
-    for assignment in plan.rewritten():
+    for assignment in plan.rewritten("asymmetric"):
         site, spec = assignment.site, plan.rule_of(assignment).spec()
         if site.calls == 0:
             continue
@@ -99,6 +99,6 @@ def silent_backprop(plan: Plan, witness: Witness) -> set[str]:
 
 def ruled_parameters(plan: Plan) -> set[str]:
     """Parameters of rewritten sites that no other site applies under backprop."""
-    rewritten = {source for a in plan.rewritten() for source in a.site.sources}
+    rewritten = {source for a in plan.rewritten("asymmetric") for source in a.site.sources}
     kept = [a for a in plan.assignments if not plan.rule_of(a).rewrites and a.site.op != "norm"]
     return rewritten - {source for a in kept for source in a.site.sources}
