@@ -17,6 +17,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fxbio import nn, optim
     from fxbio.api import plan, revert, transform
     from fxbio.bind.install import backprop, feedback_weights
     from fxbio.bind.redraw import redraw_counts, set_redraw_counts
@@ -54,6 +55,8 @@ _HOMES = {
     "verify": "fxbio.verification",
 }
 
+_PACKAGES = ("nn", "optim")
+
 __all__ = [
     "ExampleInputs",
     "FxbioError",
@@ -67,6 +70,8 @@ __all__ = [
     "capture",
     "feedback_weights",
     "load",
+    "nn",
+    "optim",
     "plan",
     "redraw_counts",
     "revert",
@@ -79,6 +84,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name in _PACKAGES:
+        return importlib.import_module(f"fxbio.{name}")
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'fxbio' has no attribute '{name}'")
