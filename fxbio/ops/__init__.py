@@ -5,6 +5,7 @@ They are ``torch.library`` ops with a registered autograd formula, the one form 
 back into backprop there.
 """
 
+from fxbio.ops.add_loss import add_loss
 from fxbio.ops.convolution import convolution
 from fxbio.ops.einsum import einsum
 from fxbio.ops.linear import linear
@@ -12,6 +13,7 @@ from fxbio.ops.matmul import addmm, matmul
 from fxbio.ops.norm import batch_norm, group_norm, layer_norm
 
 __all__ = [
+    "add_loss",
     "addmm",
     "batch_norm",
     "convolution",

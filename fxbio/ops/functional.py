@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from fxbio.ops import norm
+from fxbio.ops.add_loss import add_loss
 from fxbio.ops.convolution import convolution
 from fxbio.ops.einsum import einsum as einsum_op
 from fxbio.ops.linear import linear as linear_op
@@ -23,6 +24,7 @@ from fxbio.ops.transport import passes_error
 
 __all__ = [
     "Backward",
+    "add_loss",
     "addmm",
     "batch_norm",
     "conv",
