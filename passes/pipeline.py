@@ -13,7 +13,9 @@ from fxbio.rules.spec import split_specs
 
 __all__ = ["DEFAULT_PIPELINE", "Observer", "PassRun", "Pipeline"]
 
-DEFAULT_PIPELINE = "assign-rules,check-support,make-feedback,lower-sites,bind-modules,check-witness"
+DEFAULT_PIPELINE = (
+    "assign-rules,check-support,make-feedback,lower-sites,bind-modules,route-errors,check-witness"
+)
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
 from fxbio.ops.functional import Backward
 from fxbio.rules.fan import WeightInfo
 
-__all__ = ["BINDING", "FEEDBACK_PREFIX", "BoundWeight", "ModuleBinding", "resolve_attribute"]
+__all__ = [
+    "BINDING",
+    "FEEDBACK_PREFIX",
+    "BoundWeight",
+    "Delivery",
+    "Mark",
+    "ModuleBinding",
+    "Routes",
+    "Unit",
+    "resolve_attribute",
+]
 
 BINDING = "_fxbio_binding"
 """Attribute of a rewritten module that holds its ``ModuleBinding``."""
@@ -51,12 +62,68 @@ class BoundWeight:
 
 
 @dataclass(frozen=True)
+class Mark:
+    """A boundary of a module that errors are routed to or from."""
+
+    event: str
+    """``enter``, ``leave`` or ``source``."""
+    name: str
+    """Path of the module."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A layer or block whose error is routed."""
+
+    name: str
+    """Its path."""
+    order: int
+    """Position in order of execution; where two units run into one tensor the first receives."""
+    point: str
+    """Where it receives: ``activation``, ``input`` or ``block``."""
+    cut: bool = True
+    """Whether nothing else that reads what has received sends an error back."""
+    head: str | None = None
+    """Attribute of the model with the classifier that it learns from."""
+
+
+class Delivery(NamedTuple):
+    """How the error of one source reaches one receiver."""
+
+    projection: str
+    """Spec string."""
+    matrix: str
+    """Attribute of the model with the feedback matrix."""
+    targets: bool
+    """Whether the labels are sent instead of the error."""
+    mean: bool
+    """Whether the loss is the mean over the batch, where that matters."""
+
+
+@dataclass(frozen=True)
+class Routes:
+    """Where a model routes errors."""
+
+    units: Mapping[str, Unit]
+    sources: tuple[str, ...]
+    """Paths of the modules whose output's error is sent; empty for the model's output."""
+    deliveries: Mapping[tuple[str, str], Delivery]
+    """By the names of source and receiver."""
+
+
+@dataclass(frozen=True)
 class ModuleBinding:
-    """All rewritten weights of one module."""
+    """All that is rewritten in one module."""
 
     weights: tuple[BoundWeight, ...]
     frozen: tuple[str, ...] = ()
     """Attributes of parameters whose ``requires_grad`` the rule switched off."""
+    marks: tuple[Mark, ...] = ()
+    """What the scope that routes errors is told when the module runs."""
+    routes: Routes | None = None
+    """Of the model itself: where errors are routed to."""
+    attached: tuple[str, ...] = ()
+    """Attributes of the module that were added besides the feedback of its weights."""
 
 
 def resolve_attribute(module: nn.Module, path: str) -> Any:

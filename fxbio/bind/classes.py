@@ -15,6 +15,7 @@ from torch import nn
 from fxbio.bind.binding import BINDING, ModuleBinding
 from fxbio.bind.leaf import LEAF_FORWARDS
 from fxbio.bind.redraw import forget_redraws, track_redraws
+from fxbio.bind.routes import MarkForward, RouteForward
 from fxbio.bind.scope import ScopeForward
 from fxbio.graph.leaves import linear_leaf_kind
 
@@ -29,7 +30,7 @@ class BoundModule:
     """Mixin of every rewritten class: copying and pickling of classes made at run time."""
 
     _fxbio_base: type[nn.Module]
-    _fxbio_forward: type
+    _fxbio_forwards: tuple[type, ...]
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         reduced: Any = super().__reduce_ex__(protocol)
@@ -39,7 +40,7 @@ class BoundModule:
                 f"{self._fxbio_base.__qualname__} pickles itself in its own way, which would lose "
                 "its rule; pickle the reverted model and its record instead"
             )
-        return (_new_bound, (self._fxbio_base, self._fxbio_forward), *rest)
+        return (_new_bound, (self._fxbio_base, self._fxbio_forwards), *rest)
 
     def __setstate__(self, state: Any) -> None:
         super().__setstate__(state)  # type: ignore[misc]
@@ -48,9 +49,9 @@ class BoundModule:
 
 def bind_module(module: nn.Module, binding: ModuleBinding) -> None:
     """Make a module run the rules of a binding from its next call on."""
-    forward = _forward_for(module)
+    module.__class__ = stock_class(module)  # it may be bound already, by another pass
     object.__setattr__(module, BINDING, binding)
-    module.__class__ = bound_class(type(module), forward)
+    module.__class__ = bound_class(type(module), _forwards_for(module, binding))
     track_redraws(module)
 
 
@@ -60,6 +61,8 @@ def unbind_module(module: nn.Module) -> None:
     for weight in binding.weights:
         if weight.feedback is not None:
             delattr(module, weight.feedback)
+    for name in binding.attached:
+        delattr(module, name)
     forget_redraws(module)
     module.__class__ = stock_class(module)
     delattr(module, BINDING)
@@ -75,28 +78,28 @@ def stock_class(module: nn.Module) -> type[nn.Module]:
     return module._fxbio_base if isinstance(module, BoundModule) else type(module)
 
 
-_classes: dict[tuple[Any, type], type[nn.Module]] = {}
+_classes: dict[tuple[Any, tuple[type, ...]], type[nn.Module]] = {}
 
 
-def bound_class(base: type[nn.Module], forward: type) -> type[nn.Module]:
-    """The subclass of ``base`` whose forward is the given one; one class object for each pair."""
-    known = _classes.get((base, forward))
+def bound_class(base: type[nn.Module], forwards: tuple[type, ...]) -> type[nn.Module]:
+    """The subclass of ``base`` with the given forwards, outermost first; always the same object."""
+    known = _classes.get((base, forwards))
     if known is None:
-        known = _classes[base, forward] = _make_class(base, forward)
+        known = _classes[base, forwards] = _make_class(base, forwards)
     return known
 
 
-def _make_class(base: type[nn.Module], forward: type) -> type[nn.Module]:
+def _make_class(base: type[nn.Module], forwards: tuple[type, ...]) -> type[nn.Module]:
     body: dict[str, Any] = {
         "__module__": base.__module__ if not base.__module__.startswith("torch.nn") else __name__,
         "__doc__": base.__doc__,
         "__qualname__": base.__qualname__,
         "_fxbio_base": base,
-        "_fxbio_forward": forward,
+        "_fxbio_forwards": forwards,
     }
     if hasattr(base, "__deepcopy__"):  # then a copy does not come by __setstate__
         body["__deepcopy__"] = _tracked_deepcopy
-    return type(base.__name__, (forward, BoundModule, base), body)
+    return type(base.__name__, (*forwards, BoundModule, base), body)
 
 
 def _tracked_deepcopy(module: Any, memo: dict[int, Any]) -> Any:
@@ -105,13 +108,21 @@ def _tracked_deepcopy(module: Any, memo: dict[int, Any]) -> Any:
     return copied
 
 
-def _new_bound(base: type[nn.Module], forward: type) -> nn.Module:
-    cls = bound_class(base, forward)
+def _new_bound(base: type[nn.Module], forwards: tuple[type, ...]) -> nn.Module:
+    cls = bound_class(base, forwards)
     new: nn.Module = cls.__new__(cls)
     return new
 
 
-def _forward_for(module: nn.Module) -> type:
-    """A forward of our own for the stock linear layers; for all others a scope around theirs."""
-    kind = linear_leaf_kind(module)
-    return ScopeForward if kind is None else LEAF_FORWARDS[kind]
+def _forwards_for(module: nn.Module, binding: ModuleBinding) -> tuple[type, ...]:
+    """What wraps the forward of a module, outermost first.
+
+    Weights get a forward of our own in the stock linear layers; in all others a scope around theirs.
+    """
+    forwards: list[type] = [RouteForward] if binding.routes else []
+    if binding.marks:
+        forwards.append(MarkForward)
+    if binding.weights:
+        kind = linear_leaf_kind(module)
+        forwards.append(ScopeForward if kind is None else LEAF_FORWARDS[kind])
+    return tuple(forwards)

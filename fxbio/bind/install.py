@@ -13,7 +13,14 @@ from fxbio.bind.build import PendingModule
 from fxbio.bind.classes import bind_module, is_bound, stock_class, unbind_module
 from fxbio.ops.transport import feedback_of, parse_rule
 
-__all__ = ["backprop", "bound_modules", "feedback_weights", "install", "uninstall"]
+__all__ = [
+    "backprop",
+    "bound_modules",
+    "feedback_weights",
+    "install",
+    "leave_to_each_rank",
+    "uninstall",
+]
 
 _DDP_IGNORED = "_ddp_params_and_buffers_to_ignore"
 """DDP broadcasts every buffer at every step but those that this attribute of its module names."""
@@ -35,8 +42,13 @@ def install(model: nn.Module, pending: dict[str, PendingModule], *, persist: boo
             bind_module(module, ModuleBinding(tuple(parts.weights), tuple(parts.frozen)))
             undo.pop_all()
         ignored += [f"{path}.{name}" if path else name for name in parts.feedback]
-    if ignored:
-        setattr(model, _DDP_IGNORED, [*getattr(model, _DDP_IGNORED, ()), *ignored])
+    leave_to_each_rank(model, ignored)
+
+
+def leave_to_each_rank(model: nn.Module, names: list[str]) -> None:
+    """Tell DDP not to send these buffers: every rank has made the same."""
+    if names:
+        setattr(model, _DDP_IGNORED, [*getattr(model, _DDP_IGNORED, ()), *names])
 
 
 def _equip(
@@ -63,6 +75,7 @@ def uninstall(model: nn.Module) -> None:
     for path, module in bound_modules(model):
         binding: ModuleBinding = getattr(module, BINDING)
         names = [w.feedback for w in binding.weights if w.feedback is not None]
+        names += binding.attached
         feedback |= {f"{path}.{name}" if path else name for name in names}
         for attribute in binding.frozen:
             resolve_attribute(module, attribute).requires_grad_(True)

@@ -1,6 +1,12 @@
 """Learning rules: one file per family, each written as its paper writes it."""
 
-from fxbio.rules import backprop, feedback_alignment, sign_symmetry  # noqa: F401  (registers)
+from fxbio.rules import (  # noqa: F401  (registers)
+    backprop,
+    direct_feedback,
+    feedback_alignment,
+    greedy,
+    sign_symmetry,
+)
 from fxbio.rules.base import Family, Rule, Transport, available_rules, find_rule, make_rule, rule
 from fxbio.rules.fan import WeightInfo
 

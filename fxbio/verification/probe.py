@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["OpCall", "OpProbe", "is_rule_op"]
+__all__ = ["Delivered", "OpCall", "OpProbe", "is_rule_op"]
 
 
 @dataclass
@@ -41,9 +41,30 @@ class OpCall:
         return value
 
 
+@dataclass
+class Delivered:
+    """One call of the op that broadcasts an error, with the gradients that its receivers got."""
+
+    arguments: dict[str, Any]
+    """By the names of the op's schema; tensors detached."""
+    error: Tensor | None = None
+    """Gradient of the loss by the output."""
+    sent: dict[int, Tensor] = field(default_factory=dict)
+    """What the op sent to each receiver, by its position."""
+    arrived: dict[int, Tensor] = field(default_factory=dict)
+    """What arrived there from everywhere."""
+
+    @property
+    def names(self) -> list[str]:
+        """Of the receivers."""
+        return str(self.arguments["names"]).split(";")
+
+
 def is_rule_op(func: Any) -> bool:
-    """Whether a function is one of fxbio's custom ops."""
-    return isinstance(func, torch._ops.OpOverload) and func.namespace == "fxbio"
+    """Whether a function is one of fxbio's custom ops that apply a weight under a rule."""
+    if not isinstance(func, torch._ops.OpOverload) or func.namespace != "fxbio":
+        return False
+    return any(argument.name == "rule" for argument in func._schema.arguments)
 
 
 def named_arguments(op: Any, args: Any, kwargs: Any) -> dict[str, Any]:
@@ -75,10 +96,13 @@ class OpProbe(TorchFunctionMode):
         self.calls: list[OpCall] = []
         self.seen: list[tuple[frozenset[str], str]] = []
         """Sources and rule of every call, those without gradients included."""
+        self.deliveries: list[Delivered] = []
         self._sources_of = sources_of
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if func is torch.ops.fxbio.broadcast.default:
+            return self._watched_delivery(func, named_arguments(func, args, kwargs))
         if not is_rule_op(func):
             return func(*args, **kwargs)
         arguments = named_arguments(func, args, kwargs)
@@ -88,6 +112,21 @@ class OpProbe(TorchFunctionMode):
         if not torch.is_grad_enabled():
             return func(*args, **kwargs)
         return self._watched(func, arguments, name, sources)
+
+    def _watched_delivery(self, func: Any, arguments: dict[str, Any]) -> Tensor:
+        plain = {k: v.detach() if isinstance(v, Tensor) else v for k, v in arguments.items()}
+        call = Delivered(plain)
+        taps = [_tap(tensor) for tensor in arguments["receivers"]]
+        call.arguments["receivers"] = [tensor.detach() for tensor in taps]
+        for place, (tensor, tap) in enumerate(zip(arguments["receivers"], taps, strict=True)):
+            if tap.requires_grad:
+                tap.register_hook(_keep_at(call.sent, place))
+                tensor.register_hook(_keep_at(call.arrived, place))
+        out: Tensor = func(*{**arguments, "receivers": taps}.values())
+        if out.requires_grad:
+            out.register_hook(lambda error: setattr(call, "error", error.detach()))
+        self.deliveries.append(call)
+        return out
 
     def _watched(
         self, func: Any, arguments: dict[str, Any], name: str, sources: frozenset[str]
@@ -120,6 +159,17 @@ def _autocast(tensor: Tensor) -> AbstractContextManager[Any]:
 
 def _gets_gradient(value: Any) -> bool:
     return isinstance(value, Tensor) and value.requires_grad
+
+
+def _tap(tensor: Tensor) -> Tensor:
+    return tensor.view_as(tensor)
+
+
+def _keep_at(gradients: dict[int, Tensor], place: int) -> Callable[[Tensor], None]:
+    def hook(gradient: Tensor) -> None:
+        gradients[place] = gradient.detach()
+
+    return hook
 
 
 def _keep_in(gradients: dict[str, Tensor], key: str) -> Callable[[Tensor], None]:

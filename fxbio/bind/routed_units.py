@@ -1,0 +1,148 @@
+"""Who receives errors and in what shape: from the plan, and from a forward pass of the model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from fxbio.bind.binding import Routes, Unit
+from fxbio.bind.broadcast_scope import BroadcastScope, Received
+from fxbio.errors import PolicyError
+from fxbio.graph.capture import run_for_structure
+from fxbio.graph.inputs import ExampleInputs
+from fxbio.graph.site import Site
+from fxbio.policy.patterns import glob_matches
+from fxbio.policy.plan import Assignment, Plan
+from fxbio.rules.broadcast import BroadcastRule
+
+__all__ = ["Observed", "RoutedUnit", "observe", "routed_units"]
+
+
+@dataclass(frozen=True)
+class RoutedUnit:
+    """A layer or a block with the rule that routes its error."""
+
+    unit: Unit
+    rule: BroadcastRule
+    site: Site
+    """The layer itself, or the last layer of the block."""
+    layer: Any
+    """The module that applies its weight."""
+
+
+def routed_units(model: nn.Module, plan: Plan) -> list[RoutedUnit]:
+    """The units of a plan, in order of execution.
+
+    Raises:
+        PolicyError: where a layer cannot be told from others in its module, where no block holds
+            it, or where a block is given two rules.
+    """
+    found: dict[str, tuple[RoutedUnit, Assignment]] = {}
+    for assignment in plan.rewritten("broadcast", "local"):
+        rule = plan.rule_of(assignment)
+        assert isinstance(rule, BroadcastRule)
+        site = assignment.site
+        name = _block_of(assignment, rule) if rule.at == "block" else _layer_of(plan, assignment)
+        earlier = found.get(name)
+        if earlier is not None and earlier[0].rule != rule:
+            raise PolicyError(
+                f"block '{name}' is given two rules",
+                notes=[
+                    f"{a.site.name} gets {plan.rule_of(a)} from {a.decided_by}"
+                    for a in (earlier[1], assignment)
+                ],
+                help="select the whole block in one entry",
+            )
+        order = site.order if earlier is None else earlier[0].unit.order
+        unit = Unit(name, order, rule.at, rule.skip == "cut")
+        found[name] = (RoutedUnit(unit, rule, site, model.get_submodule(site.owner)), assignment)
+    return [routed for routed, _ in found.values()]
+
+
+def _block_of(assignment: Assignment, rule: BroadcastRule) -> str:
+    """The outermost module around a layer that the glob of the rule names."""
+    parts = assignment.site.owner.split(".")
+    paths = [".".join(parts[:end]) for end in range(1, len(parts) + 1)]
+    for path in paths:
+        if glob_matches(rule.block, path):
+            return path
+    raise PolicyError(
+        f"no block around '{assignment.site.name}' is called '{rule.block}'",
+        notes=[f"decided by {assignment.decided_by}", f"modules around it: {', '.join(paths)}"],
+        help="select only layers inside of the blocks, or choose another glob for 'block'",
+    )
+
+
+def _layer_of(plan: Plan, assignment: Assignment) -> str:
+    """The module that applies the weight of a site and no other."""
+    site = assignment.site
+    inside = {a.site.weight for a in plan.assignments if a.site.owner == site.owner}
+    if site.owner and len(inside) == 1:
+        return site.owner
+    raise PolicyError(
+        f"'{site.name}' has no module of its own whose error could be routed",
+        notes=[
+            f"{site.owner or 'the model'} applies {len(inside)} weights in its own forward",
+            f"decided by {assignment.decided_by}",
+        ],
+        help="route the error of a whole block: {at: block, block: GLOB}, or choose another rule",
+    )
+
+
+@dataclass
+class Observed:
+    """What one forward pass with marks showed."""
+
+    receivers: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    """Shape of what received, by the name of the unit."""
+    sources: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    """Shape of the output whose error is sent, by the name of the source."""
+    reached: dict[str, set[str]] = field(default_factory=dict)
+    """Units that had received when a source ran, by its name."""
+
+
+class _ObservingScope(BroadcastScope):
+    """Notes shapes, and delivers nothing."""
+
+    def __init__(self, model: nn.Module, routes: Routes, observed: Observed) -> None:
+        super().__init__(model, routes, [])
+        self._observed = observed
+
+    def _at_source(self, tensor: Tensor, name: str) -> Tensor:
+        self.note(name, tensor)
+        return tensor
+
+    def note(self, source: str, tensor: Tensor) -> None:
+        self._observed.sources[source] = tuple(tensor.shape)
+        units = {item.unit for item in self._received}
+        self._observed.reached.setdefault(source, set()).update(units)
+
+    def _receive(self, unit: Unit, tensor: Tensor) -> Tensor:
+        self._observed.receivers[unit.name] = tuple(tensor.shape)
+        self._received.append(Received(unit.name, tensor, tensor))
+        return tensor
+
+
+def observe(model: nn.Module, routes: Routes, inputs: ExampleInputs) -> Observed:
+    """Run a model whose units are marked, and see what would receive and what would send."""
+
+    def run(args: Any, kwargs: Any) -> Observed:
+        observed = Observed()
+        scope = _ObservingScope(model, routes, observed)
+        with torch.enable_grad(), scope:
+            out = model(*args, **kwargs)
+        outputs = [t for t in tree_leaves(out) if isinstance(t, Tensor) and t.is_floating_point()]
+        if "" in routes.sources:
+            if len(outputs) != 1:
+                raise PolicyError(
+                    f"the model returns {len(outputs)} tensors: which error is to be sent?",
+                    help="name the modules whose output's error it is: with: {source: [head]}",
+                )
+            scope.note("", outputs[0])
+        return observed
+
+    return run_for_structure(model, inputs, run)

@@ -1,0 +1,83 @@
+"""Forwards of the modules between which errors are routed, and of the model that they are in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, fx
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+from fxbio.bind.binding import ModuleBinding
+from fxbio.bind.retrace import record_as_leaf
+from fxbio.bind.broadcast_scope import BroadcastScope, Received, deliver
+from fxbio.ops.mark import ENTER, mark
+
+__all__ = ["MarkForward", "RouteForward"]
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    Owner = nn.Module
+else:
+    Owner = object
+
+
+class MarkForward(Owner):
+    """A module that says what goes in and what comes out."""
+
+    _fxbio_binding: ModuleBinding
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """The module's own forward, between marks."""
+        proxy = _proxy_in((args, kwargs))
+        if proxy is not None:
+            return record_as_leaf(self, proxy, args, kwargs)
+        if not _differentiated():
+            return super().forward(*args, **kwargs)
+        for m in self._fxbio_binding.marks:
+            if m.event == ENTER:
+                args, kwargs = _mark_input(m.name, args, kwargs)
+        out = super().forward(*args, **kwargs)
+        for m in self._fxbio_binding.marks:
+            if m.event != ENTER:
+                out = tree_map_only(Tensor, lambda t, m=m: mark(t, m.event, m.name), out)
+        return out
+
+
+class RouteForward(Owner):
+    """The model, with its errors routed."""
+
+    _fxbio_binding: ModuleBinding
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """The model's own forward; what receives errors is handed to their sources."""
+        proxy = _proxy_in((args, kwargs))
+        if proxy is not None:
+            return record_as_leaf(self, proxy, args, kwargs)
+        if not _differentiated():
+            return super().forward(*args, **kwargs)
+        routes = self._fxbio_binding.routes
+        assert routes is not None
+        received: list[Received] = []
+        with BroadcastScope(self, routes, received):
+            out = super().forward(*args, **kwargs)
+        if "" in routes.sources:
+            out = tree_map_only(Tensor, lambda t: deliver(self, routes, received, t, ""), out)
+        return out
+
+
+def _differentiated() -> bool:
+    return torch.is_grad_enabled() or torch.compiler.is_exporting()
+
+
+def _proxy_in(values: Any) -> fx.Proxy | None:
+    return next((leaf for leaf in tree_leaves(values) if isinstance(leaf, fx.Proxy)), None)
+
+
+def _mark_input(name: str, args: Any, kwargs: Any) -> tuple[Any, Any]:
+    """The arguments with a mark on the first tensor among them."""
+    if args:
+        return (mark(args[0], ENTER, name), *args[1:]), kwargs
+    first = next(iter(kwargs))
+    return args, {**kwargs, first: mark(kwargs[first], ENTER, name)}

@@ -1,0 +1,41 @@
+"""Marks on the boundaries of modules, for the scope that routes errors between them.
+
+A mark is a custom op, because that is what every way of tracing shows to a
+``TorchFunctionMode``: a plain function is inlined by ``torch.compile`` and never seen.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["ENTER", "LEAVE", "SOURCE", "mark"]
+
+ENTER, LEAVE, SOURCE = "enter", "leave", "source"
+"""A tensor goes into a module, comes out of it, or is where the error is taken from."""
+
+
+@torch.library.custom_op("fxbio::mark", mutates_args=())
+def mark(x: Tensor, event: str, name: str) -> Tensor:
+    """A copy of ``x``, where no scope is active; a scope answers the mark without running it.
+
+    Args:
+        x: any tensor.
+        event: ``enter``, ``leave`` or ``source``.
+        name: path of the module.
+    """
+    return x.clone()
+
+
+@mark.register_fake
+def _(x: Tensor, event: str, name: str) -> Tensor:
+    return torch.empty_like(x)
+
+
+def _backward(ctx: Any, error: Tensor) -> tuple[Tensor | None, ...]:
+    return error, None, None
+
+
+mark.register_autograd(_backward)

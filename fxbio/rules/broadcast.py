@@ -1,0 +1,127 @@
+"""Rules that send the error of the output straight to the layers below it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from fxbio.errors import RuleError, did_you_mean
+from fxbio.rules.base import Family, Rule
+from fxbio.rules.fan import WeightInfo
+from fxbio.rules.projection import Projection
+
+__all__ = ["BroadcastRule", "ConvGeometry", "Point", "ReceiverInfo", "check_choice", "names"]
+
+Point = Literal["activation", "input", "block"]
+"""Where the error is injected: behind the first nonlinearity after the layer, at the input of the
+layer (whose own weight then learns from what comes from above), or behind a whole block."""
+
+
+@dataclass(frozen=True)
+class ConvGeometry:
+    """Of the convolution whose input is the receiver."""
+
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ReceiverInfo:
+    """What a rule may know about a receiver and the error that is sent to it."""
+
+    name: str
+    """Path of the layer or block, and of the source where that is not the model's output."""
+    shape: tuple[int, ...]
+    """Of the tensor that receives the error, batch first."""
+    channel_dim: int
+    """The dimension of its channels: 1, or -1."""
+    classes: int
+    """Number of features of the error."""
+    leading: int
+    """How many leading dimensions the error shares with it; 1 for the batch alone."""
+    largest: int
+    """Entries per sample of the largest receiver."""
+    conv: ConvGeometry | None = None
+
+    @property
+    def entries(self) -> int:
+        """Number of entries that one error vector is projected to."""
+        return math.prod(self.shape[self.leading :])
+
+
+@dataclass(frozen=True)
+class BroadcastRule(Rule):
+    """Base of the family. The fields say where the error comes from and where it goes."""
+
+    family: ClassVar[Family] = "broadcast"
+    sends_targets: ClassVar[bool] = False
+    """Whether the labels are sent, and not the error."""
+
+    at: Point = "activation"
+    """Where the error is injected: activation (behind the nonlinearity that follows the layer, or
+    in front of the next layer if none comes before it), input (of the layer), or block."""
+    block: str = ""
+    """With ``at: block``: glob of the modules behind whose output the error is injected."""
+    source: tuple[str, ...] = ()
+    """Modules whose outputs' errors are sent, for instance the heads of a detector; by default the
+    output of the model."""
+    skip: Literal["cut", "sum"] = "cut"
+    """What else reads the tensor that receives the error: cut sends nothing back from there, sum
+    adds it, as where only the input of the layer is cut off from a residual connection."""
+
+    def __post_init__(self) -> None:
+        check_choice("at", self.at, get_args(Point))
+        check_choice("skip", self.skip, ("cut", "sum"))
+        object.__setattr__(self, "source", names("source", self.source))
+        if (self.at == "block") != bool(self.block):
+            raise RuleError(
+                "'at: block' and 'block' go together",
+                help='for instance: with: {at: block, block: "encoder.layers.*"}',
+            )
+        if self.at == "input" and self.skip == "cut":
+            raise RuleError(
+                "at the input of a layer the error can only be added to that of other readers",
+                help="write skip: sum beside at: input, or choose at: activation to cut them off",
+            )
+
+    def matrix(self, receiver: ReceiverInfo, generator: torch.Generator) -> Tensor | None:
+        """The fixed feedback matrix of a receiver, float32 on the CPU; ``None`` without one."""
+        raise NotImplementedError(f"rule '{self.name}' does not define matrix()")
+
+    def matrix_name(self, receiver: ReceiverInfo) -> str:
+        """What the matrix is drawn by, besides the seed; receivers of one name share it."""
+        return receiver.name
+
+    def carrier(self, receiver: ReceiverInfo) -> Projection:
+        """How the matrix is applied."""
+        raise NotImplementedError(f"rule '{self.name}' does not define carrier()")
+
+    def unsupported(self, info: WeightInfo) -> str | None:
+        if info.op == "norm":
+            return f"rule '{self.name}' speaks of whole layers; scales of norms learn along"
+        return super().unsupported(info)
+
+
+def check_choice(option: str, value: object, allowed: tuple[str, ...]) -> None:
+    """Raise ``RuleError`` unless ``value`` is among the allowed ones."""
+    if value not in allowed:
+        guess = did_you_mean(str(value), allowed)
+        raise RuleError(
+            f"unknown {option} '{value}'",
+            notes=[*([guess] if guess else []), f"allowed: {', '.join(allowed)}"],
+        )
+
+
+def names(option: str, value: object) -> tuple[str, ...]:
+    """A string or a list of strings as a tuple."""
+    listed = [value] if isinstance(value, str) else value
+    if not isinstance(listed, list | tuple) or not all(isinstance(v, str) for v in listed):
+        raise RuleError(f"{option} must be a string or a list of strings, not {value!r}")
+    return tuple(listed)

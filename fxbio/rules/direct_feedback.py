@@ -1,0 +1,138 @@
+"""Direct feedback: fixed random matrices carry the output's error, or its labels, to each layer."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from fxbio.errors import RuleError
+from fxbio.rules.base import rule
+from fxbio.rules.broadcast import BroadcastRule, ReceiverInfo, check_choice
+from fxbio.rules.projection import Channel, Conv, Dense, Projection
+
+__all__ = ["DirectFeedback", "DirectRandomTargets"]
+
+Kind = Literal["dense", "shared", "channel", "conv", "sparse"]
+Convention = Literal["nokland", "launay-2019", "launay-2020", "biotorch-xavier", "biotorch-kaiming"]
+
+
+@rule("dfa", aliases=("direct-feedback-alignment",))
+@dataclass(frozen=True)
+class DirectFeedback(BroadcastRule):
+    """``δ = B e``: a fixed random ``B`` carries the error ``e`` of the output to the layer.
+
+    The layers between receive nothing from each other, so no gradient is computed that nobody
+    uses. The last layer, which the error reaches without a receiver, learns from it exactly.
+
+    ==================== ==============================================================
+    init                 entries of B, for F entries of the receiver and K of the error
+    ==================== ==============================================================
+    ``nokland``          uniform within ``±1/√F``
+    ``launay-2019``      normal, variance ``1/(F K)``
+    ``launay-2020``      uniform within ``±1``, divided by ``√F_max`` of all receivers
+    ``biotorch-xavier``  uniform, variance ``2/((K + C) k²)``, as Xavier's of that shape
+    ``biotorch-kaiming`` uniform, variance ``1/(3 C k²)``
+    a number             normal with that deviation
+    ==================== ==============================================================
+    """
+
+    paper: ClassVar[str] = "Nøkland 2016, arXiv 1609.01596; Launay et al. 2020, arXiv 2006.12878"
+
+    projection: Kind = "dense"
+    """Shape of B: dense; shared (one matrix, each layer takes its leading columns); channel (one
+    error per channel, the same everywhere); conv (shaped like the layer's kernel, with at: input);
+    sparse (dense with zeros)."""
+    init: Convention | float = "nokland"
+    """Size of the entries of B: nokland, launay-2019, launay-2020, biotorch-xavier,
+    biotorch-kaiming, or a number."""
+    density: float = 0.1
+    """Share of the entries of a sparse B that are not zero."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("projection", self.projection, get_args(Kind))
+        if isinstance(self.init, str):
+            check_choice("init", self.init, get_args(Convention))
+        elif not self.init > 0:
+            raise RuleError(f"init must be a positive number or a convention, not {self.init}")
+        if not 0 < self.density <= 1:
+            raise RuleError(f"density must be above 0 and at most 1, not {self.density}")
+        if self.projection == "conv" and self.at != "input":
+            raise RuleError(
+                "feedback shaped like a kernel belongs to the input of its layer",
+                help="write: {projection: conv, at: input, skip: sum}",
+            )
+
+    def matrix_name(self, receiver: ReceiverInfo) -> str:
+        return f"shared by {receiver.largest}" if self.projection == "shared" else receiver.name
+
+    def matrix(self, receiver: ReceiverInfo, generator: torch.Generator) -> Tensor:
+        """B: (K, F), (K, C) or (K, C, k…)."""
+        shape = (receiver.classes, *self._columns(receiver))
+        bound, normal = self._size(receiver, shape)
+        if normal:
+            drawn = torch.randn(shape, generator=generator) * bound
+        else:
+            drawn = (torch.rand(shape, generator=generator) * 2 - 1) * bound
+        if self.projection == "sparse":
+            drawn *= torch.rand(shape, generator=generator) < self.density
+        return drawn
+
+    def _columns(self, receiver: ReceiverInfo) -> tuple[int, ...]:
+        channels = receiver.shape[receiver.channel_dim]
+        if self.projection == "shared":
+            return (receiver.largest,)
+        if self.projection == "conv":
+            return (channels, *(receiver.conv.kernel if receiver.conv else ()))
+        return (channels,) if self.projection == "channel" else (receiver.entries,)
+
+    def _size(self, receiver: ReceiverInfo, shape: tuple[int, ...]) -> tuple[float, bool]:
+        """Bound of a uniform or deviation of a normal distribution, and whether it is normal."""
+        classes, entries = receiver.classes, math.prod(shape[1:])
+        if not isinstance(self.init, str):
+            return float(self.init), True
+        taps = math.prod(shape[2:])
+        match self.init:
+            case "nokland":
+                return 1 / math.sqrt(receiver.entries), False
+            case "launay-2019":
+                return 1 / math.sqrt(receiver.entries * classes), True
+            case "launay-2020":
+                return 1 / math.sqrt(receiver.largest), False
+            case "biotorch-xavier":
+                return math.sqrt(6 / (shape[1] * taps + classes * taps)), False
+            case "biotorch-kaiming":
+                return 1 / math.sqrt(entries), False
+
+    def carrier(self, receiver: ReceiverInfo) -> Projection:
+        if self.projection == "channel" or (self.projection == "conv" and receiver.conv is None):
+            return Channel(receiver.channel_dim)
+        if self.projection == "conv":
+            assert receiver.conv is not None
+            geometry = receiver.conv
+            return Conv(geometry.stride, geometry.padding, geometry.dilation, geometry.outputs)
+        return Dense()
+
+
+@rule("drtp", aliases=("direct-random-target-projection",))
+@dataclass(frozen=True)
+class DirectRandomTargets(DirectFeedback):
+    """``δ = B y``: as ``dfa``, with the labels ``y`` in the place of the error.
+
+    The labels are recovered from the error of a softmax cross-entropy, ``y = softmax(a) − N e``,
+    so the loss stays the user's own; they are sent with the weight of one sample, ``1/N``.
+    """
+
+    paper: ClassVar[str] = "Frenkel et al. 2021, Frontiers in Neuroscience 15:629892"
+    sends_targets: ClassVar[bool] = True
+
+    reduction: Literal["mean", "sum"] = "mean"
+    """How the loss adds up the batch."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("reduction", self.reduction, ("mean", "sum"))
