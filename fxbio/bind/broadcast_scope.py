@@ -59,7 +59,7 @@ class BroadcastScope(TorchFunctionMode):
 
     def _on_mark(self, tensor: Tensor, event: str, name: str) -> Tensor | None:
         """What goes on from a mark, or ``None`` for one that is not of this scope."""
-        if event == ENTER or event == LEAVE:
+        if event in (ENTER, LEAVE):
             unit = self._routes.units.get(name)
             if unit is None:
                 return None

@@ -140,7 +140,7 @@ def _deliver(parts: _Parts, each: RoutedUnit, source: str, observed: Observed, s
         parts.deliveries[source, name] = Delivery(LABEL, matrix, False, mean)
         return
     key = f"{rule}:{rule.matrix_name(info)}"
-    matrix = parts.by_key.get(key) or _keep(parts, key, rule.matrix(info, generator))
+    matrix = _keep(parts, key, rule.matrix(info, generator))
     targets = rule.sends_targets
     parts.deliveries[source, name] = Delivery(rule.carrier(info).spec(), matrix, targets, mean)
 

@@ -117,7 +117,8 @@ def _new_bound(base: type[nn.Module], forwards: tuple[type, ...]) -> nn.Module:
 def _forwards_for(module: nn.Module, binding: ModuleBinding) -> tuple[type, ...]:
     """What wraps the forward of a module, outermost first.
 
-    Weights get a forward of our own in the stock linear layers; in all others a scope around theirs.
+    Weights get a forward of our own in the stock linear layers, and in all others a scope around
+    theirs.
     """
     forwards: list[type] = [RouteForward] if binding.routes else []
     if binding.marks:

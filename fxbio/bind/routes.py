@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -9,8 +10,8 @@ from torch import Tensor, fx
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from fxbio.bind.binding import ModuleBinding
-from fxbio.bind.retrace import record_as_leaf
 from fxbio.bind.broadcast_scope import BroadcastScope, Received, deliver
+from fxbio.bind.retrace import record_as_leaf
 from fxbio.ops.mark import ENTER, mark
 
 __all__ = ["MarkForward", "RouteForward"]
@@ -41,7 +42,7 @@ class MarkForward(Owner):
         out = super().forward(*args, **kwargs)
         for m in self._fxbio_binding.marks:
             if m.event != ENTER:
-                out = tree_map_only(Tensor, lambda t, m=m: mark(t, m.event, m.name), out)
+                out = tree_map_only(Tensor, partial(mark, event=m.event, name=m.name), out)
         return out
 
 

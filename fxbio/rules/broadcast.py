@@ -91,8 +91,8 @@ class BroadcastRule(Rule):
                 help="write skip: sum beside at: input, or choose at: activation to cut them off",
             )
 
-    def matrix(self, receiver: ReceiverInfo, generator: torch.Generator) -> Tensor | None:
-        """The fixed feedback matrix of a receiver, float32 on the CPU; ``None`` without one."""
+    def matrix(self, receiver: ReceiverInfo, generator: torch.Generator) -> Tensor:
+        """The fixed feedback matrix of a receiver, float32 on the CPU."""
         raise NotImplementedError(f"rule '{self.name}' does not define matrix()")
 
     def matrix_name(self, receiver: ReceiverInfo) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -51,6 +52,6 @@ class GreedyLearning(BroadcastRule):
         widths = [features, *([self.hidden] if self.hidden else []), receiver.classes]
         layers: list[nn.Module] = [pools[spatial](tuple(sizes))] if spatial else []
         layers.append(nn.Flatten())
-        for inputs, outputs in zip(widths, widths[1:], strict=False):
+        for inputs, outputs in itertools.pairwise(widths):
             layers += [nn.Linear(inputs, outputs), nn.ReLU()]
         return nn.Sequential(*layers[:-1])
