@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, fx
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from fxbio.bind.binding import ModuleBinding
+from fxbio.bind.binding import Mark, ModuleBinding
 from fxbio.bind.broadcast_scope import BroadcastScope, Received, deliver
 from fxbio.bind.retrace import record_as_leaf
 from fxbio.ops.mark import ENTER, mark
@@ -42,7 +42,7 @@ class MarkForward(Owner):
         out = super().forward(*args, **kwargs)
         for m in self._fxbio_binding.marks:
             if m.event != ENTER:
-                out = tree_map_only(Tensor, partial(mark, event=m.event, name=m.name), out)
+                out = tree_map_only(Tensor, partial(_mark_output, m), out)
         return out
 
 
@@ -74,6 +74,10 @@ def _differentiated() -> bool:
 
 def _proxy_in(values: Any) -> fx.Proxy | None:
     return next((leaf for leaf in tree_leaves(values) if isinstance(leaf, fx.Proxy)), None)
+
+
+def _mark_output(m: Mark, tensor: Tensor) -> Tensor:
+    return mark(tensor, m.event, m.name)
 
 
 def _mark_input(name: str, args: Any, kwargs: Any) -> tuple[Any, Any]:
