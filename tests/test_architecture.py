@@ -19,7 +19,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("fxbio.nn", "fxbio.optim"),  # they know nothing of rules
     ("fxbio.rules",),
     ("fxbio.ops",),  # an op is given the name of its rule
-    ("fxbio.graph", "fxbio.policy", "fxbio.bind", "fxbio.record", "fxbio.verification"),
+    ("fxbio.graph", "fxbio.policy"),
+    ("fxbio.targets",),
+    ("fxbio.bind", "fxbio.record", "fxbio.verification"),
     ("fxbio.passes",),
     ("fxbio", "fxbio.api", "fxbio.record.folder"),
     ("fxbio.train", "fxbio.study"),
@@ -98,6 +100,8 @@ def test_imports_run_one_way(module: str) -> None:
         ("fxbio.graph.site", "fxbio.ops"),
         ("fxbio.rules.base", "fxbio.ops.linear"),
         ("fxbio.ops.linear", "fxbio.bind"),
+        ("fxbio.graph.blocks", "fxbio.targets"),
+        ("fxbio.targets", "fxbio.bind"),
         ("fxbio.reference.load", "fxbio.passes.base"),
         ("fxbio.passes.base", "fxbio.api"),
         ("fxbio", "fxbio.train.loop"),

@@ -1,0 +1,254 @@
+"""Blocks: a model as a chain of parts with one tensor between each and the next.
+
+A block is a site with all that follows it up to the next one: normalisation, activation, pooling,
+reshapes, dropout. Where a tensor goes several ways that meet again (a residual connection,
+attention), everything in between is one block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+
+from torch import fx, nn
+
+from fxbio.errors import PolicyError
+from fxbio.graph.dataflow import Flow, Segment, activation_flow
+from fxbio.graph.model_graph import ModelGraph
+from fxbio.graph.operations import Activation, Operation, range_of, read_operation
+from fxbio.graph.site import Site
+from fxbio.policy.patterns import glob_matches, suggest_paths
+
+__all__ = ["Block", "partition"]
+
+
+@dataclass(frozen=True)
+class Block:
+    """A part of a model with one tensor going in and one coming out."""
+
+    name: str
+    """Path of the module that has exactly its sites, else the name of its first site."""
+    module: str | None
+    """Path of the module that it is, where a glob named it."""
+    sites: tuple[str, ...]
+    """Names of its sites in order of execution, those of norms included."""
+    input: str | None
+    """Node of the graph whose tensor goes in; ``None`` for the first block."""
+    output: str
+    """Node of the graph whose tensor comes out."""
+    input_shape: tuple[int, ...]
+    """With the batch in front; empty for the first block."""
+    output_shape: tuple[int, ...]
+    operations: tuple[Operation, ...]
+    """From its input to its output, on the way with the most sites."""
+    entry: Activation | None
+    """The activation that made its input, if the block before ends with one."""
+    predecessor: str | None
+    """Name of the block before; the blocks are a chain."""
+
+
+def partition(model: nn.Module, graph: ModelGraph, blocks: Sequence[str] = ()) -> tuple[Block, ...]:
+    """Cut a model into blocks, in order of execution.
+
+    Args:
+        model: the module that was captured.
+        graph: its capture.
+        blocks: globs of module paths; each module that matches becomes one block.
+
+    Raises:
+        PolicyError: when a glob matches no module, when a module that it names has more than one
+            tensor going in or coming out, or when the model has no single output.
+    """
+    flow = activation_flow(model, graph)
+    whole = _named_modules(model, graph, blocks)
+    parts = [p for p in _grouped(flow, graph, whole) if p.sites]
+    made: list[Block] = []
+    for part in parts:
+        made.append(_block(model, graph, part, made[-1] if made else None))
+    _check_named(graph, flow, made, whole)
+    return tuple(made)
+
+
+@dataclass
+class _Part:
+    """A block in the making."""
+
+    nodes: list[fx.Node]
+    sites: list[Site]
+    output: fx.Node | None
+    module: str | None = None
+
+
+def _named_modules(model: nn.Module, graph: ModelGraph, globs: Sequence[str]) -> list[str]:
+    """The outermost modules that the globs match."""
+    paths = [path for path, _ in model.named_modules() if path]
+    for glob in globs:
+        if not any(glob_matches(glob, path) for path in paths):
+            raise PolicyError(
+                f"blocks: '{glob}' matches no module of {graph.name}",
+                notes=suggest_paths(glob, [site.path for site in graph.sites]),
+                help="list the modules with: fxbio inspect MODEL",
+            )
+    named = [path for path in paths if any(glob_matches(glob, path) for glob in globs)]
+    return [path for path in named if not any(_within(path, other) for other in named)]
+
+
+def _within(path: str, module: str) -> bool:
+    return path.startswith(f"{module}.")
+
+
+def _grouped(flow: Flow, graph: ModelGraph, whole: list[str]) -> list[_Part]:
+    """Segments joined to blocks: a new one begins with each segment that applies a weight."""
+    names = {node: site for site, node in graph.nodes.items()}
+    batch = _batch_size(graph)
+    parts = [_Part([], [], None)]
+    for segment in flow.segments:
+        sites = [graph.site(names[node]) for node in segment.nodes if node in names]
+        weighted = [site for site in sites if site.op != "norm"]
+        module = _module_of(weighted, whole)
+        current = parts[-1]
+        # What comes before the first site has no block of its own.
+        begins = weighted and any(site.op != "norm" for site in current.sites)
+        same = module is not None and module == current.module
+        if begins and not same and _is_cut(current.output, batch):
+            parts.append(_Part([], [], None))
+        _extend(parts[-1], segment, sites, module)
+    return parts
+
+
+def _extend(part: _Part, segment: Segment, sites: list[Site], module: str | None) -> None:
+    part.nodes += segment.nodes
+    part.sites += sites
+    part.output = segment.output
+    part.module = part.module or module
+
+
+def _batch_size(graph: ModelGraph) -> int | None:
+    shapes = [n.meta.get("shape") for n in graph.graph.nodes if n.op == "placeholder"]
+    return next((shape[0] for shape in shapes if shape), None)
+
+
+def _is_cut(node: fx.Node | None, batch: int | None) -> bool:
+    """Whether a node is one tensor with the batch in front."""
+    shape: Sequence[int] = () if node is None else node.meta.get("shape", ())
+    return bool(shape) and shape[0] == batch
+
+
+def _module_of(sites: list[Site], whole: list[str]) -> str | None:
+    """The named module that holds all of the sites, if there are any."""
+    for module in whole if sites else ():
+        if all(site.path == module or _within(site.path, module) for site in sites):
+            return module
+    return None
+
+
+def _block(model: nn.Module, graph: ModelGraph, part: _Part, before: Block | None) -> Block:
+    weighted = [site.name for site in part.sites if site.op != "norm"]
+    name = part.module or _common_module(graph, part) or weighted[0]
+    if part.output is None or "shape" not in part.output.meta:
+        raise PolicyError(
+            f"block '{name}' of {graph.name} does not end in one tensor",
+            notes=[
+                f"its sites: {', '.join(weighted)}",
+                f"it returns: {', '.join(n.name for n in part.nodes if _is_returned(n))}",
+            ],
+            help="target propagation needs a chain of blocks; give these sites rule: bp",
+        )
+    operations = _operations(model, graph, part, None if before is None else before.output)
+    return Block(
+        name=name,
+        module=part.module,
+        sites=tuple(site.name for site in part.sites),
+        input=None if before is None else before.output,
+        output=part.output.name,
+        input_shape=() if before is None else before.output_shape,
+        output_shape=tuple(part.output.meta["shape"]),
+        operations=operations,
+        entry=None if before is None else range_of(before.operations, None),
+        predecessor=None if before is None else before.name,
+    )
+
+
+def _common_module(graph: ModelGraph, part: _Part) -> str | None:
+    """The smallest module around all sites of a block, if it has no others."""
+    paths = [site.path.split(".") for site in part.sites if site.op != "norm"]
+    same = takewhile(lambda names: len(set(names)) == 1, zip(*paths, strict=False))
+    common = ".".join(names[0] for names in same)
+    inside = [s for s in graph.sites if s.op != "norm" and _within(f"{s.path}.", common)]
+    return common if common and len(inside) == len(paths) > 1 else None
+
+
+def _is_returned(node: fx.Node) -> bool:
+    return any(user.op == "output" for user in node.users)
+
+
+def _operations(
+    model: nn.Module, graph: ModelGraph, part: _Part, start: str | None
+) -> tuple[Operation, ...]:
+    sites = {graph.nodes[site.name]: site for site in part.sites}
+    way = _longest_way(part, {node for node, site in sites.items() if site.op != "norm"})
+    first = way[0]
+    before = [n for n in first.all_input_nodes if n.name == start]
+    sources = [before[0] if before else None, *way]
+    return tuple(
+        read_operation(model, node, source, sites.get(node))
+        for node, source in zip(way, sources, strict=False)
+    )
+
+
+def _longest_way(part: _Part, weighted: set[fx.Node]) -> list[fx.Node]:
+    """The way to the output of a block on which the most weights are applied."""
+    score: dict[fx.Node, tuple[int, int]] = {}
+    previous: dict[fx.Node, fx.Node | None] = {}
+    for node in part.nodes:
+        sources = [source for source in node.all_input_nodes if source in score]
+        best = max(sources, key=lambda source: score[source], default=None)
+        sites, steps = (0, 0) if best is None else score[best]
+        score[node] = (sites + (node in weighted), steps + 1)
+        previous[node] = best
+    way: list[fx.Node] = []
+    current = part.output
+    while current is not None:
+        way.append(current)
+        current = previous[current]
+    return way[::-1]
+
+
+def _check_named(graph: ModelGraph, flow: Flow, made: list[Block], whole: list[str]) -> None:
+    """Every named module must have come out as one block, no smaller and no larger."""
+    for module in whole:
+        inside = {s.name for s in graph.sites if s.path == module or _within(s.path, module)}
+        inside = {name for name in inside if name in graph.nodes and graph.site(name).op != "norm"}
+        for block in made:
+            weighted = {name for name in block.sites if graph.site(name).op != "norm"}
+            if inside & weighted and inside != weighted:
+                raise _not_a_block(graph, flow, module, inside, block)
+
+
+def _not_a_block(
+    graph: ModelGraph, flow: Flow, module: str, inside: set[str], block: Block
+) -> PolicyError:
+    members = {
+        n
+        for n in flow.nodes
+        if n.meta["path"] == module
+        or _within(n.meta["path"], module)
+        or str(n.target) == module
+        or _within(str(n.target), module)
+    }
+    inputs = {s.name for n in members for s in n.all_input_nodes if s in flow.nodes} - {
+        n.name for n in members
+    }
+    outputs = [n.name for n in flow.nodes if n in members and not members.issuperset(n.users)]
+    return PolicyError(
+        f"module '{module}' of {graph.name} cannot be a block: a block has one tensor going in and "
+        "one coming out",
+        notes=[
+            f"its sites: {', '.join(sorted(inside))}",
+            f"going in: {', '.join(sorted(inputs)) or 'nothing'}; "
+            f"coming out: {', '.join(outputs) or 'nothing'}",
+            f"the smallest block around it has the sites {', '.join(block.sites)}",
+        ],
+        help="name a larger module under blocks:, or leave this one out",
+    )
