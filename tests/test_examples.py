@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -35,6 +36,16 @@ def digits() -> tuple[nn.Module, object]:
     return loaded.model, loaded.default_inputs
 
 
+def example(name: str) -> Callable[[], tuple[nn.Module, object]]:
+    """A model of ``examples/models``."""
+
+    def load() -> tuple[nn.Module, object]:
+        loaded = load_reference(str(EXAMPLES / "models" / name), seed=0)
+        return loaded.model, loaded.default_inputs
+
+    return load
+
+
 def resnet() -> tuple[nn.Module, object]:
     return torchvision.models.resnet18(num_classes=5), torch.rand(2, 3, 32, 32)
 
@@ -59,12 +70,26 @@ def retinanet() -> tuple[nn.Module, object]:
 
 MODELS = {
     "attention.yaml": attention,
-    "feedback-alignment.yaml": digits,
+    "bartunov-bp.yaml": example("bartunov.py:mnist_lc"),
+    "bartunov-fa.yaml": example("bartunov.py:mnist_lc"),
+    "biotorch-brsf.yaml": example("cifar_resnet.py:resnet20"),
+    "biotorch-fa.yaml": example("cifar_resnet.py:resnet20"),
+    "biotorch-frsf.yaml": example("cifar_resnet.py:resnet56"),
+    "biotorch-usf.yaml": example("cifar_resnet.py:resnet20"),
     "moskovitz-brsf.yaml": digits,
+    "moskovitz-frsf.yaml": digits,
+    "moskovitz-usf.yaml": digits,
     "no-transport.yaml": digits,
+    "shallow.yaml": example("mlp.py"),
     "ternary.yaml": resnet,
+    "xiao-alexnet.yaml": example("xiao_alexnet.py"),
     "xiao-digits.yaml": digits,
+    "xiao-everywhere.yaml": example("xiao_alexnet.py"),
+    "xiao-fa.yaml": example("xiao_alexnet.py"),
     "xiao-resnet.yaml": resnet,
+    "xiao-retinanet-fpn.yaml": retinanet,
+    "xiao-retinanet-heads.yaml": retinanet,
+    "xiao-retinanet-last-bp.yaml": retinanet,
     "xiao-retinanet.yaml": retinanet,
 }
 """What each policy is for."""
@@ -87,7 +112,7 @@ def test_every_policy_has_a_model() -> None:
 @pytest.mark.parametrize("name", POLICIES)
 def test_every_policy_plans_as_it_is_meant(name: str) -> None:
     plan = planned(name)
-    assert plan.rewritten()
+    assert bool(plan.rewritten()) == (name != "bartunov-bp.yaml")
     assert plan.warnings == ()
     assert not [a for a in plan.assignments if a.fallback]
     lines = (EXAMPLES / "policies" / name).read_text().splitlines()
@@ -109,6 +134,51 @@ def test_xiao_on_retinanet() -> None:
     assert all(path.startswith("backbone.body.") for path in backbone)
     assert {rule for path, rule in found.items() if path.startswith("head.")} == {"bp"}
     assert "backbone.fpn.inner_blocks.0.0" in found
+
+
+@pytest.mark.parametrize(
+    ("name", "plain"),
+    [
+        ("xiao-retinanet.yaml", ["backbone.fpn.", "head."]),
+        ("xiao-retinanet-fpn.yaml", ["head."]),
+        ("xiao-retinanet-heads.yaml", []),
+        ("xiao-retinanet-last-bp.yaml", ["head.classification_head.cls_logits",
+                                         "head.regression_head.bbox_reg"]),
+    ],
+)  # fmt: skip
+def test_where_the_rule_ends_in_retinanet(name: str, plain: list[str]) -> None:
+    for assignment in planned(name).assignments:
+        site = assignment.site
+        if site.op == "conv2d":
+            expected = "bp" if site.path.startswith(tuple(plain)) else "usf"
+            assert assignment.rule.partition("{")[0] == expected, site.path
+
+
+@pytest.mark.parametrize(("name", "last"), [("xiao-alexnet.yaml", "bp"),
+                                            ("xiao-everywhere.yaml", "usf"),
+                                            ("xiao-fa.yaml", "bp")])  # fmt: skip
+def test_xiao_on_alexnet(name: str, last: str) -> None:
+    hidden = "fa" if name == "xiao-fa.yaml" else "usf"
+    found = {a.site.path: a.rule for a in planned(name).assignments if a.site.op != "norm"}
+    assert found.pop("classifier.6") == last
+    assert len(found) == 7
+    assert set(found.values()) == {hidden}
+
+
+@pytest.mark.parametrize("rule", ["usf", "frsf", "brsf", "fa"])
+def test_biotorch_gives_every_layer_the_rule(rule: str) -> None:
+    assignments = planned(f"biotorch-{rule}.yaml").assignments
+    found = {a.rule.partition("{")[0] for a in assignments if a.site.op != "norm"}
+    assert found == {rule}
+
+
+def test_the_shallow_control_trains_the_last_layer_alone() -> None:
+    model, inputs = MODELS["shallow.yaml"]()
+    policy = fxbio.Policy.from_yaml(EXAMPLES / "policies" / "shallow.yaml")
+    made = fxbio.transform(model, policy, inputs)
+    made(torch.rand(2, 1, 28, 28)).square().sum().backward()
+    learning = {name for name, p in made.named_parameters() if p.grad is not None}
+    assert learning == {"output.weight", "output.bias"}
 
 
 def test_a_retinanet_runs_the_policy() -> None:
