@@ -32,7 +32,9 @@ class Block:
     module: str | None
     """Path of the module that it is, where a glob named it."""
     sites: tuple[str, ...]
-    """Names of its sites in order of execution, those of norms included."""
+    """Names of its sites in order of execution, without those of norms."""
+    norms: tuple[str, ...]
+    """Names of the sites that are scales of normalisation layers."""
     input: str | None
     """Node of the graph whose tensor goes in; ``None`` for the first block."""
     output: str
@@ -159,7 +161,8 @@ def _block(model: nn.Module, graph: ModelGraph, part: _Part, before: Block | Non
     return Block(
         name=name,
         module=part.module,
-        sites=tuple(site.name for site in part.sites),
+        sites=tuple(weighted),
+        norms=tuple(site.name for site in part.sites if site.op == "norm"),
         input=None if before is None else before.output,
         output=part.output.name,
         input_shape=() if before is None else before.output_shape,
@@ -221,8 +224,7 @@ def _check_named(graph: ModelGraph, flow: Flow, made: list[Block], whole: list[s
         inside = {s.name for s in graph.sites if s.path == module or _within(s.path, module)}
         inside = {name for name in inside if name in graph.nodes and graph.site(name).op != "norm"}
         for block in made:
-            weighted = {name for name in block.sites if graph.site(name).op != "norm"}
-            if inside & weighted and inside != weighted:
+            if inside & set(block.sites) and inside != set(block.sites):
                 raise _not_a_block(graph, flow, module, inside, block)
 
 

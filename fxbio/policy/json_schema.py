@@ -103,7 +103,8 @@ def _options(cls: type[Rule]) -> Schema:
 def _option(option: Option, description: str) -> Schema:
     schema = _type_schema(option.hint)
     if not option.required:
-        schema["default"] = option.default
+        default = option.default
+        schema["default"] = list(default) if isinstance(default, tuple) else default
     return schema | ({"description": description} if description else {})
 
 
@@ -114,6 +115,8 @@ def _type_schema(hint: Any) -> Schema:
         return {"enum": list(typing.get_args(hint))}
     if origin in (typing.Union, types.UnionType):
         return {"anyOf": [_type_schema(part) for part in typing.get_args(hint)]}
+    if origin is tuple:
+        return _GLOBS
     names = {bool: "boolean", int: "integer", float: "number", str: "string", type(None): "null"}
     return {"type": names[hint]} if hint in names else {}
 

@@ -6,6 +6,7 @@ from fxbio.rules import (  # noqa: F401  (registers)
     feedback_alignment,
     greedy,
     sign_symmetry,
+    target_propagation,
 )
 from fxbio.rules.base import Family, Rule, Transport, available_rules, find_rule, make_rule, rule
 from fxbio.rules.fan import WeightInfo

@@ -19,7 +19,7 @@ from torch import Tensor, fx
 
 from fxbio.errors import UnreachableWeightError
 
-__all__ = ["Reduction", "difference", "refuse_tracing", "samples_of", "scale_error"]
+__all__ = ["Reduction", "difference", "refuse_tracing", "relay", "samples_of", "scale_error"]
 
 Reduction = Literal["mean", "sum"]
 """How the user's loss combines the samples of a batch."""
@@ -79,6 +79,19 @@ def scale_error(h: Tensor, factor: float) -> Tensor:
     return result
 
 
+def relay(h: Tensor, x: Tensor) -> Tensor:
+    """``h`` cut off from all that computed it, while ``x`` gets an error of zero.
+
+    So nothing in the block learns, but losses that were added below it are still reached.
+
+    Raises:
+        UnreachableWeightError: under ``torch.export`` and ``torch.fx``, where it would get lost.
+    """
+    refuse_tracing(h, x)
+    result: Tensor = _Relay.apply(h.detach(), x)
+    return result
+
+
 def samples_of(h: Tensor, reduction: Reduction) -> int:
     """What turns the error of a batch into that of one sample: its size, if the loss is a mean.
 
@@ -127,6 +140,21 @@ class _Difference(torch.autograd.Function):
             here = ctx.inverse(_joined(h, auxiliary)) if ctx.corrected else x
             below = here - ctx.inverse(_joined(target, auxiliary))
         return error, (below / ctx.samples).to(ctx.dtype), None, None, None, None, None
+
+
+class _Relay(torch.autograd.Function):
+    @staticmethod
+    def forward(h: Tensor, x: Tensor) -> Tensor:
+        return h.view_as(h)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.shape = inputs[1].shape
+        ctx.dtype = inputs[1].dtype
+
+    @staticmethod
+    def backward(ctx: Any, error: Tensor) -> tuple[Tensor | None, ...]:
+        return None, error.new_zeros(ctx.shape, dtype=ctx.dtype)
 
 
 class _ScaledError(torch.autograd.Function):

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal
 
 import torch
 from torch import nn
@@ -30,6 +29,7 @@ from fxbio.errors import RuleError
 from fxbio.graph.blocks import Block
 from fxbio.graph.operations import Activation, Operation, range_of
 from fxbio.rules.draw import feedback_generator
+from fxbio.rules.target_propagation import Placement
 from fxbio.targets.inverse_layers import (
     ConvInverse,
     ConvTransposeInverse,
@@ -41,15 +41,10 @@ from fxbio.targets.inverse_layers import (
     Reshape,
 )
 
-__all__ = ["InverseFactory", "Placement", "build_inverse"]
+__all__ = ["InverseFactory", "build_inverse"]
 
 InverseFactory = Callable[[Block], nn.Module]
 """What a user gives in place of the mirrored inverse."""
-
-Placement = Literal["after", "before"]
-"""``after``: ``g(h) = σ(V h + c)`` with the σ that made the input (Lee et al. 2015). ``before``:
-``g(h) = V σ(h) + c`` with the σ of the block itself, the reverse of ``f(x) = σ(W x)`` (Ernoult et
-al. 2022), for which ``J_g = J_fᵀ`` can hold exactly."""
 
 LARGEST_DENSE = 2**27
 """Most weights of a dense inverse that nobody asked for: half a gibibyte in float32."""
