@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 __all__ = [
     "CaptureError",
+    "ConfigError",
+    "DataError",
     "FxbioError",
     "Location",
     "ModelError",
@@ -19,6 +21,7 @@ __all__ = [
     "PolicyError",
     "RecordError",
     "RuleError",
+    "TrainError",
     "UnreachableWeightError",
     "VerificationError",
     "did_you_mean",
@@ -111,8 +114,20 @@ class RecordError(FxbioError):
     """A saved transformation does not belong to this model, or is damaged."""
 
 
+class DataError(FxbioError):
+    """A data set is missing, broken, or does not fit the task."""
+
+
 class VerificationError(FxbioError):
     """A transformed model does not do what its plan says."""
+
+
+class ConfigError(FxbioError):
+    """A recipe of a training run is malformed, or cannot be carried out as it stands."""
+
+
+class TrainError(FxbioError):
+    """A training run failed on its way."""
 
 
 def did_you_mean(word: str, known: Iterable[str], limit: int = 3) -> str:

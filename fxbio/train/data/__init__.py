@@ -1,0 +1,16 @@
+"""Data sets, how they are checked and prepared, and the loaders that read them."""
+
+from fxbio.train.data.base import DataConfig, DataSource
+from fxbio.train.data.loader import make_loader
+from fxbio.train.data.open import open_data
+from fxbio.train.data.sampler import EpochSampler, EvalSampler, Pick
+
+__all__ = [
+    "DataConfig",
+    "DataSource",
+    "EpochSampler",
+    "EvalSampler",
+    "Pick",
+    "make_loader",
+    "open_data",
+]

@@ -1,0 +1,77 @@
+"""What a data set is to the trainer: its settings, and its two halves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch.utils.data import Dataset
+
+__all__ = ["DataConfig", "DataSource"]
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """The ``data`` section of a recipe. A size of 0 is the data set's own."""
+
+    name: str = "folder"
+    """folder, coco, cifar10, cifar100, mnist, mnist5k, digits, or shapes and shapes-coco, which are
+    generated at ``path`` when nothing is there."""
+
+    path: str = ""
+    """The folder on disk; digits and mnist5k come with a package and need none."""
+
+    image_size: int = 0
+    """Side of the square that a classifier sees; the set's own is 224 for folders. Detection models
+    resize images themselves."""
+
+    resize: int = 0
+    """Side to which the shorter edge is resized for evaluation, before the centre is cropped;
+    0 is 8/7 of ``image_size`` where training crops images too, and ``image_size`` elsewhere."""
+
+    channels: int = 0
+    """1 makes images gray, 3 makes them RGB."""
+
+    augment: str = "auto"
+    """imagenet: a random part of the image, flipped or not; cifar: padded, cropped and flipped;
+    flip; none. auto: imagenet for folders, cifar for CIFAR, flip for detection, else none."""
+
+    min_area: float = 0.08
+    """The smallest share of an image that the imagenet augmentation takes."""
+
+    auto_augment: str = "none"
+    """none, randaugment, trivialaugment, autoaugment or augmix."""
+
+    random_erase: float = 0.0
+    """Probability that a rectangle of a training image is blanked."""
+
+    workers: int = 4
+    """Processes that load images, per rank; 0 loads in the training process."""
+
+    on_bad_image: str = "error"
+    """What an unreadable training image does: error stops; skip puts another image in its place and
+    counts it. In the validation set it is always an error."""
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """An opened data set.
+
+    An item is ``(image, target)``: a float tensor (C, H, W), and a class index or, for detection, a
+    dict of tensors with ``boxes``, ``labels`` and ``image`` (the position in the set). An index
+    means the same image at every opening.
+    """
+
+    train: Dataset[Any]
+    val: Dataset[Any]
+    classes: tuple[str, ...]
+    """Names by label. Of a detection set label 0 is the background, and unused labels are N/A."""
+
+    task: Literal["classification", "detection"]
+
+    findings: tuple[str, ...] = ()
+    """What the checks found, one line each."""
+
+    skipped: Callable[[], tuple[str, ...]] = tuple
+    """Names of the training images that were unreadable so far, in any worker."""

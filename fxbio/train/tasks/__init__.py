@@ -1,0 +1,6 @@
+"""What a model is trained for: classification or detection."""
+
+from fxbio.train.tasks.base import Evaluator, Task, TaskConfig
+from fxbio.train.tasks.make import make_task
+
+__all__ = ["Evaluator", "Task", "TaskConfig", "make_task"]
