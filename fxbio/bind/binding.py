@@ -19,6 +19,7 @@ __all__ = [
     "Mark",
     "ModuleBinding",
     "Routes",
+    "Targets",
     "Unit",
     "resolve_attribute",
 ]
@@ -112,6 +113,16 @@ class Routes:
 
 
 @dataclass(frozen=True)
+class Targets:
+    """The blocks of a model that learn from targets."""
+
+    units: Mapping[str, str]
+    """Path of the ``BlockTarget``, by the path of the module that a block begins with."""
+    ends: tuple[str, ...]
+    """Modules of other rules whose input is the output of such a block."""
+
+
+@dataclass(frozen=True)
 class ModuleBinding:
     """All that is rewritten in one module."""
 
@@ -122,6 +133,8 @@ class ModuleBinding:
     """What the scope that routes errors is told when the module runs."""
     routes: Routes | None = None
     """Of the model itself: where errors are routed to."""
+    targets: Targets | None = None
+    """Of the model itself: its blocks that learn from targets."""
     attached: tuple[str, ...] = ()
     """Attributes of the module that were added besides the feedback of its weights."""
 

@@ -17,6 +17,7 @@ from fxbio.bind.leaf import LEAF_FORWARDS
 from fxbio.bind.redraw import forget_redraws, track_redraws
 from fxbio.bind.routes import MarkForward, RouteForward
 from fxbio.bind.scope import ScopeForward
+from fxbio.bind.target_forward import TargetForward
 from fxbio.graph.leaves import linear_leaf_kind
 
 __all__ = ["bind_module", "is_bound", "stock_class", "unbind_module"]
@@ -121,6 +122,8 @@ def _forwards_for(module: nn.Module, binding: ModuleBinding) -> tuple[type, ...]
     theirs.
     """
     forwards: list[type] = [RouteForward] if binding.routes else []
+    if binding.targets:
+        forwards.append(TargetForward)
     if binding.marks:
         forwards.append(MarkForward)
     if binding.weights:

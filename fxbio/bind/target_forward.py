@@ -1,0 +1,42 @@
+"""Forward of a model whose blocks learn from targets."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, fx
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+from fxbio.bind.binding import ModuleBinding
+from fxbio.bind.target_scope import TargetScope
+from fxbio.targets.difference import refuse_tracing
+
+__all__ = ["TargetForward"]
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    Owner = nn.Module
+else:
+    Owner = object
+
+
+class TargetForward(Owner):
+    """The model, with differences of targets between its blocks."""
+
+    _fxbio_binding: ModuleBinding
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """The model's own forward."""
+        refuse_tracing(
+            *(v for v in tree_leaves((args, kwargs)) if isinstance(v, fx.Proxy | Tensor))
+        )
+        if not torch.is_grad_enabled():
+            return super().forward(*args, **kwargs)
+        targets = self._fxbio_binding.targets
+        assert targets is not None
+        scope = TargetScope(self, targets)
+        with scope:
+            out = super().forward(*args, **kwargs)
+        return tree_map_only(Tensor, scope.finish, out)

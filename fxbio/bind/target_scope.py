@@ -1,0 +1,178 @@
+"""The scope in which targets are sent: it cuts a model into blocks while the model's own code runs.
+
+The layers that blocks begin with mark their inputs. A block is that layer and whatever is done to
+its output up to the mark of the next one, where its difference is put in the place of its tensor.
+What was done is kept, so that the block can be run again on noisy inputs, as its inverse's loss
+needs.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from fxbio.bind.binding import Targets
+from fxbio.errors import ModelError
+from fxbio.ops.mark import ENTER, LEAVE
+from fxbio.targets.block_target import BlockTarget
+
+__all__ = ["TargetScope"]
+
+
+class _Call(NamedTuple):
+    """Something that was done to the output of a layer."""
+
+    func: Any
+    args: Any
+    kwargs: Any
+    out: Any
+
+
+class _Running:
+    """The block that the forward is in."""
+
+    def __init__(self, target: BlockTarget, layer: str, x: Tensor) -> None:
+        self.target = target
+        self.layer = layer
+        self.x = x
+        self.layer_output: Tensor | None = None
+        self.calls: list[_Call] = []
+
+    def holds(self, value: Any) -> bool:
+        """Whether a tensor, or one in a list, was made by this block."""
+        if isinstance(value, tuple | list):
+            return any(self.holds(item) for item in value)
+        if not isinstance(value, Tensor):
+            return False
+        return value is self.layer_output or any(_contains(c.out, value) for c in self.calls)
+
+
+class TargetScope(TorchFunctionMode):
+    """Puts differences between blocks."""
+
+    def __init__(self, model: nn.Module, targets: Targets) -> None:
+        super().__init__()
+        self._model = model
+        self._targets = targets
+        self._running: _Running | None = None
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is torch.ops.fxbio.mark.default:
+            answer = self._on_mark(*args)
+            return func(*args) if answer is None else answer
+        out = func(*args, **kwargs)
+        running = self._running
+        if running is not None and running.holds((*args, *kwargs.values())):
+            running.calls.append(_Call(func, args, kwargs, out))
+        return out
+
+    def finish(self, output: Tensor) -> Tensor:
+        """The output of the model, with what the last block sends below."""
+        running = self._running
+        return output if running is None or not running.holds(output) else self._close(output)
+
+    def _on_mark(self, tensor: Tensor, event: str, name: str) -> Tensor | None:
+        """What goes on from a mark, or ``None`` for one that is not of this scope."""
+        path = self._targets.units.get(name)
+        if event == ENTER and (path is not None or name in self._targets.ends):
+            return self._enter(path, name, tensor)
+        if event == LEAVE and path is not None and self._running is not None:
+            self._running.layer_output = tensor
+            return tensor
+        return None
+
+    def _enter(self, path: str | None, name: str, tensor: Tensor) -> Tensor:
+        if self._running is not None:
+            if not self._running.holds(tensor):
+                raise ModelError(
+                    f"'{name}' does not read the output of block '{self._running.layer}'",
+                    notes=["target propagation needs blocks with one input and one output"],
+                    help="name larger blocks in the policy: with: {blocks: [GLOB]}",
+                )
+            tensor = self._close(tensor)
+        if path is None:
+            return tensor
+        target: Any = self._model.get_submodule(path)
+        self._running = _Running(target, name, tensor)
+        return tensor.detach() if target.cuts else tensor
+
+    def _close(self, h: Tensor) -> Tensor:
+        """The output of the block that runs, as the next one is to see it."""
+        running = self._running
+        assert running is not None
+        self._running = None
+
+        def again(x: Tensor) -> Tensor:
+            return _run_again(self._model, running, h, x)
+
+        return running.target.connect(h, running.x, again)
+
+
+@torch.no_grad()
+def _run_again(model: nn.Module, running: _Running, h: Tensor, x: Tensor) -> Tensor:
+    """The output of a block on another input, without a trace in statistics."""
+    layer = model.get_submodule(running.layer)
+    with _StatelessNorms():
+        values: list[tuple[Any, Any]] = [(running.layer_output, layer(x))]
+        for call in running.calls:
+            args, kwargs = _replaced(call.args, values), _replaced(call.kwargs, values)
+            values.append((call.out, call.func(*args, **kwargs)))
+    result: Tensor = _replaced(h, values)
+    return result
+
+
+def _replaced(value: Any, values: list[tuple[Any, Any]]) -> Any:
+    """A structure of arguments with what the block made replaced by what it makes now."""
+    if isinstance(value, tuple | list):
+        return type(value)([_replaced(item, values) for item in value])
+    if isinstance(value, dict):
+        return {key: _replaced(item, values) for key, item in value.items()}
+    if not isinstance(value, Tensor):
+        return value
+    for before, now in reversed(values):
+        if before is value:
+            return now
+        if isinstance(before, tuple | list):
+            for one, other in zip(before, now, strict=True):
+                if one is value:
+                    return other
+    return value
+
+
+def _contains(out: Any, value: Tensor) -> bool:
+    if isinstance(out, tuple | list):
+        return any(item is value for item in out)
+    return out is value
+
+
+class _StatelessNorms(TorchFunctionMode):
+    """Batch norms in training use the statistics of the batch, and do not count it."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is Tensor.add_ and not args[0].is_floating_point():
+            return args[0]  # num_batches_tracked
+        if func is F.batch_norm and _trains(*args, **kwargs):
+            names = ("input", "running_mean", "running_var")
+            rest = {key: value for key, value in kwargs.items() if key not in names}
+            return func(args[0], None, None, *args[3:], **rest)
+        return func(*args, **kwargs)
+
+
+def _trains(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> bool:
+    """Whether a call of ``F.batch_norm`` uses the statistics of the batch."""
+    return training
