@@ -29,5 +29,5 @@ class PlaceTargets(Pass):
         program.bound = True
         return PassResult(
             True,
-            f"{report.blocks} blocks, {report.inverses} inverses with {report.parameters:,} weights",
+            f"{report.blocks} blocks, {report.inverses} inverses ({report.parameters:,} weights)",
         )

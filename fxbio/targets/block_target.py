@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from fxbio.bind.attached import Attached
 from fxbio.ops.add_loss import add_loss
 from fxbio.rules.target_propagation import TargetRule
 from fxbio.targets.auxiliary import AuxiliaryUnits
@@ -19,7 +20,7 @@ __all__ = ["BlockTarget"]
 Map = Callable[[Tensor], Tensor]
 
 
-class BlockTarget(nn.Module):
+class BlockTarget(Attached):
     """The inverse of a block, its loss, and the error that it sends below.
 
     It holds parameters and plain values only, so it can be copied, pickled, moved and saved as any
