@@ -14,10 +14,10 @@ from itertools import takewhile
 from torch import fx, nn
 
 from fxbio.errors import PolicyError
-from fxbio.graph.dataflow import Flow, Segment, activation_flow
+from fxbio.graph.dataflow import Flow, activation_flow
+from fxbio.graph.grouping import Stretch, group, is_in, within
 from fxbio.graph.model_graph import ModelGraph
 from fxbio.graph.operations import Activation, Operation, range_of, read_operation
-from fxbio.graph.site import Site
 from fxbio.policy.patterns import glob_matches, suggest_paths
 
 __all__ = ["Block", "partition"]
@@ -64,22 +64,11 @@ def partition(model: nn.Module, graph: ModelGraph, blocks: Sequence[str] = ()) -
     """
     flow = activation_flow(model, graph)
     whole = _named_modules(model, graph, blocks)
-    parts = [p for p in _grouped(flow, graph, whole) if p.sites]
     made: list[Block] = []
-    for part in parts:
-        made.append(_block(model, graph, part, made[-1] if made else None))
+    for stretch in group(flow, graph, whole):
+        made.append(_block(model, graph, stretch, made[-1] if made else None))
     _check_named(graph, flow, made, whole)
     return tuple(made)
-
-
-@dataclass
-class _Part:
-    """A block in the making."""
-
-    nodes: list[fx.Node]
-    sites: list[Site]
-    output: fx.Node | None
-    module: str | None = None
 
 
 def _named_modules(model: nn.Module, graph: ModelGraph, globs: Sequence[str]) -> list[str]:
@@ -93,92 +82,43 @@ def _named_modules(model: nn.Module, graph: ModelGraph, globs: Sequence[str]) ->
                 help="list the modules with: fxbio inspect MODEL",
             )
     named = [path for path in paths if any(glob_matches(glob, path) for glob in globs)]
-    return [path for path in named if not any(_within(path, other) for other in named)]
+    return [p for p in named if not any(within(p, other) for other in named if other != p)]
 
 
-def _within(path: str, module: str) -> bool:
-    return path.startswith(f"{module}.")
-
-
-def _grouped(flow: Flow, graph: ModelGraph, whole: list[str]) -> list[_Part]:
-    """Segments joined to blocks: a new one begins with each segment that applies a weight."""
-    names = {node: site for site, node in graph.nodes.items()}
-    batch = _batch_size(graph)
-    parts = [_Part([], [], None)]
-    for segment in flow.segments:
-        sites = [graph.site(names[node]) for node in segment.nodes if node in names]
-        weighted = [site for site in sites if site.op != "norm"]
-        module = _module_of(weighted, whole)
-        current = parts[-1]
-        # What comes before the first site has no block of its own.
-        begins = weighted and any(site.op != "norm" for site in current.sites)
-        same = module is not None and module == current.module
-        if begins and not same and _is_cut(current.output, batch):
-            parts.append(_Part([], [], None))
-        _extend(parts[-1], segment, sites, module)
-    return parts
-
-
-def _extend(part: _Part, segment: Segment, sites: list[Site], module: str | None) -> None:
-    part.nodes += segment.nodes
-    part.sites += sites
-    part.output = segment.output
-    part.module = part.module or module
-
-
-def _batch_size(graph: ModelGraph) -> int | None:
-    shapes = [n.meta.get("shape") for n in graph.graph.nodes if n.op == "placeholder"]
-    return next((shape[0] for shape in shapes if shape), None)
-
-
-def _is_cut(node: fx.Node | None, batch: int | None) -> bool:
-    """Whether a node is one tensor with the batch in front."""
-    shape: Sequence[int] = () if node is None else node.meta.get("shape", ())
-    return bool(shape) and shape[0] == batch
-
-
-def _module_of(sites: list[Site], whole: list[str]) -> str | None:
-    """The named module that holds all of the sites, if there are any."""
-    for module in whole if sites else ():
-        if all(site.path == module or _within(site.path, module) for site in sites):
-            return module
-    return None
-
-
-def _block(model: nn.Module, graph: ModelGraph, part: _Part, before: Block | None) -> Block:
-    weighted = [site.name for site in part.sites if site.op != "norm"]
-    name = part.module or _common_module(graph, part) or weighted[0]
-    if part.output is None or "shape" not in part.output.meta:
+def _block(model: nn.Module, graph: ModelGraph, stretch: Stretch, before: Block | None) -> Block:
+    weighted = tuple(site.name for site in stretch.sites)
+    name = stretch.module or _common_module(graph, stretch) or weighted[0]
+    if stretch.output is None or "shape" not in stretch.output.meta:
         raise PolicyError(
             f"block '{name}' of {graph.name} does not end in one tensor",
             notes=[
                 f"its sites: {', '.join(weighted)}",
-                f"it returns: {', '.join(n.name for n in part.nodes if _is_returned(n))}",
+                f"it returns: {', '.join(n.name for n in stretch.nodes if _is_returned(n))}",
             ],
             help="target propagation needs a chain of blocks; give these sites rule: bp",
         )
-    operations = _operations(model, graph, part, None if before is None else before.output)
+    operations = _operations(model, graph, stretch, None if before is None else before.output)
     return Block(
         name=name,
-        module=part.module,
-        sites=tuple(weighted),
-        norms=tuple(site.name for site in part.sites if site.op == "norm"),
+        module=stretch.module,
+        sites=weighted,
+        norms=tuple(site.name for site in stretch.norms),
         input=None if before is None else before.output,
-        output=part.output.name,
+        output=stretch.output.name,
         input_shape=() if before is None else before.output_shape,
-        output_shape=tuple(part.output.meta["shape"]),
+        output_shape=tuple(stretch.output.meta["shape"]),
         operations=operations,
-        entry=None if before is None else range_of(before.operations, None),
+        entry=None if before is None else range_of(before.operations),
         predecessor=None if before is None else before.name,
     )
 
 
-def _common_module(graph: ModelGraph, part: _Part) -> str | None:
+def _common_module(graph: ModelGraph, stretch: Stretch) -> str | None:
     """The smallest module around all sites of a block, if it has no others."""
-    paths = [site.path.split(".") for site in part.sites if site.op != "norm"]
+    paths = [site.path.split(".") for site in stretch.sites]
     same = takewhile(lambda names: len(set(names)) == 1, zip(*paths, strict=False))
     common = ".".join(names[0] for names in same)
-    inside = [s for s in graph.sites if s.op != "norm" and _within(f"{s.path}.", common)]
+    inside = [s for s in graph.sites if s.op != "norm" and within(s.path, common)]
     return common if common and len(inside) == len(paths) > 1 else None
 
 
@@ -187,10 +127,10 @@ def _is_returned(node: fx.Node) -> bool:
 
 
 def _operations(
-    model: nn.Module, graph: ModelGraph, part: _Part, start: str | None
+    model: nn.Module, graph: ModelGraph, stretch: Stretch, start: str | None
 ) -> tuple[Operation, ...]:
-    sites = {graph.nodes[site.name]: site for site in part.sites}
-    way = _longest_way(part, {node for node, site in sites.items() if site.op != "norm"})
+    sites = {graph.nodes[site.name]: site for site in stretch.sites}
+    way = _longest_way(stretch, set(sites))
     first = way[0]
     before = [n for n in first.all_input_nodes if n.name == start]
     sources = [before[0] if before else None, *way]
@@ -200,18 +140,18 @@ def _operations(
     )
 
 
-def _longest_way(part: _Part, weighted: set[fx.Node]) -> list[fx.Node]:
+def _longest_way(stretch: Stretch, weighted: set[fx.Node]) -> list[fx.Node]:
     """The way to the output of a block on which the most weights are applied."""
     score: dict[fx.Node, tuple[int, int]] = {}
     previous: dict[fx.Node, fx.Node | None] = {}
-    for node in part.nodes:
+    for node in stretch.nodes:
         sources = [source for source in node.all_input_nodes if source in score]
         best = max(sources, key=lambda source: score[source], default=None)
         sites, steps = (0, 0) if best is None else score[best]
         score[node] = (sites + (node in weighted), steps + 1)
         previous[node] = best
     way: list[fx.Node] = []
-    current = part.output
+    current = stretch.output
     while current is not None:
         way.append(current)
         current = previous[current]
@@ -221,7 +161,7 @@ def _longest_way(part: _Part, weighted: set[fx.Node]) -> list[fx.Node]:
 def _check_named(graph: ModelGraph, flow: Flow, made: list[Block], whole: list[str]) -> None:
     """Every named module must have come out as one block, no smaller and no larger."""
     for module in whole:
-        inside = {s.name for s in graph.sites if s.path == module or _within(s.path, module)}
+        inside = {s.name for s in graph.sites if within(s.path, module)}
         inside = {name for name in inside if name in graph.nodes and graph.site(name).op != "norm"}
         for block in made:
             if inside & set(block.sites) and inside != set(block.sites):
@@ -231,14 +171,7 @@ def _check_named(graph: ModelGraph, flow: Flow, made: list[Block], whole: list[s
 def _not_a_block(
     graph: ModelGraph, flow: Flow, module: str, inside: set[str], block: Block
 ) -> PolicyError:
-    members = {
-        n
-        for n in flow.nodes
-        if n.meta["path"] == module
-        or _within(n.meta["path"], module)
-        or str(n.target) == module
-        or _within(str(n.target), module)
-    }
+    members = {n for n in flow.nodes if is_in(n, module)}
     inputs = {s.name for n in members for s in n.all_input_nodes if s in flow.nodes} - {
         n.name for n in members
     }

@@ -25,6 +25,7 @@ OperationKind = Literal[
     "einsum",
     "activation",
     "pool",
+    "unfold",
     "reshape",
     "permute",
     "kept",
@@ -36,7 +37,7 @@ it in a way that nothing here can mirror."""
 
 @dataclass(frozen=True)
 class Geometry:
-    """Of a convolution; one number for each spatial dimension."""
+    """Of a convolution or of patches; one number for each spatial dimension."""
 
     kernel: tuple[int, ...]
     stride: tuple[int, ...]
@@ -122,6 +123,8 @@ def read_operation(
     if key in _TRANSPOSITIONS:
         dims = _permutation(key, node, len(before))
         return Operation("permute" if dims[0] == 0 else "other", name, *shapes, dims=dims)
+    if node.target is F.unfold:
+        return Operation("unfold", name, *shapes, geometry=_patches(*node.args[1:], **node.kwargs))
     return Operation(_kind(key.lower(), *shapes), name, *shapes)
 
 
@@ -137,12 +140,10 @@ def _kind(name: str, before: tuple[int, ...], after: tuple[int, ...]) -> Operati
     return "other"
 
 
-def range_of(operations: Sequence[Operation], entry: Activation | None) -> Activation | None:
-    """The activation whose range a tensor is in, if what came after it keeps that range.
+def range_of(operations: Sequence[Operation]) -> Activation | None:
+    """The activation whose range a tensor is in, from the operations that made it, first to last.
 
-    Args:
-        operations: what made the tensor, first to last.
-        entry: the activation before all of them.
+    ``None`` where there is none, or something after it leaves that range.
     """
     for operation in reversed(operations):
         if operation.activation is not None:
@@ -150,7 +151,7 @@ def range_of(operations: Sequence[Operation], entry: Activation | None) -> Activ
         dropout = operation.kind == "kept" and "dropout" in operation.name.lower()
         if not dropout and operation.kind not in ("pool", "reshape", "permute"):
             return None
-    return entry
+    return None
 
 
 def _shape(node: fx.Node | None) -> tuple[int, ...]:
@@ -232,6 +233,13 @@ def _geometry(site: Site, stride: Any, padding: Any, dilation: Any) -> Geometry:
         padding = tuple(d * (k - 1) // 2 for d, k in zip(spread, kernel, strict=True))
     pad = _each(0 if padding == "valid" else padding, len(kernel))
     return Geometry(kernel, _each(stride, len(kernel)), pad, spread, site.groups)
+
+
+def _patches(kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> Geometry:
+    """Of ``F.unfold``, whose arguments these are."""
+    return Geometry(
+        *(_each(kernel_size, 2), _each(stride, 2), _each(padding, 2), _each(dilation, 2)), groups=1
+    )
 
 
 def _each(value: Any, count: int) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ linear                      linear
 conv                        transposed conv to the size of the input
 transposed conv             conv
 einsum, ``x @ W``           einsum of the same letters in the other direction
+unfold                      fold; with an einsum behind it, a locally connected layer
 max, average, adaptive pool nearest upsampling: each unit gets the value of its pool
 flatten, view, transpose    the reverse
 activation                  see ``placement``
@@ -35,6 +36,7 @@ from fxbio.targets.inverse_layers import (
     ConvTransposeInverse,
     EinsumInverse,
     Elementwise,
+    Fold,
     LinearInverse,
     NearestUpsample,
     Permute,
@@ -82,16 +84,15 @@ def build_inverse(
 
 
 def _mirrored(block: Block, placement: Placement) -> Iterator[nn.Module]:
-    operations = block.operations
-    for index in reversed(range(len(operations))):
-        operation = operations[index]
-        if operation.activation is not None:
-            if placement == "before":
-                yield Elementwise(operation.activation)
-            continue
-        yield from _layer(operation)
-        if placement == "after" and operation.weight_shape:
-            yield from _elementwise(range_of(operations[:index], block.entry))
+    passed_weight = placement == "before"
+    for operation in reversed(block.operations):
+        if operation.activation is None:
+            yield from _layer(operation)
+            passed_weight = passed_weight or bool(operation.weight_shape)
+        elif passed_weight:
+            yield Elementwise(operation.activation)
+    if placement == "after":
+        yield from _elementwise(block.entry)
 
 
 def _layer(operation: Operation) -> Iterator[nn.Module]:
@@ -104,6 +105,8 @@ def _layer(operation: Operation) -> Iterator[nn.Module]:
             yield ConvTransposeInverse(operation)
         case "einsum":
             yield EinsumInverse(operation)
+        case "unfold":
+            yield Fold(operation)
         case "pool":
             yield NearestUpsample(operation.input_shape[2:])
         case "reshape":
@@ -119,9 +122,8 @@ def _elementwise(activation: Activation | None) -> Iterator[nn.Module]:
 
 def _dense(block: Block, placement: Placement, auxiliary: int) -> Iterator[nn.Module]:
     before, after = block.input_shape[1:], block.output_shape[1:]
-    own = range_of(block.operations, None)
     if placement == "before":
-        yield from _elementwise(own)
+        yield from _elementwise(range_of(block.operations))
     if len(before) == 2 == len(after) and before[0] == after[0] and not auxiliary:
         yield LinearInverse(after[1], before[1])  # tokens: each by itself
     else:

@@ -16,6 +16,7 @@ __all__ = [
     "ConvTransposeInverse",
     "EinsumInverse",
     "Elementwise",
+    "Fold",
     "LinearInverse",
     "NearestUpsample",
     "Permute",
@@ -91,6 +92,20 @@ class EinsumInverse(nn.Module):
     def forward(self, h: Tensor) -> Tensor:
         """``V h + c``."""
         return torch.einsum(self.equation, h, self.weight) + self.bias
+
+
+class Fold(nn.Module):
+    """The sum of overlapping patches, ``F.unfold`` transposed: (N, C·∏kernel, L) → (N, C, H, W)."""
+
+    def __init__(self, operation: Operation) -> None:
+        super().__init__()
+        self.geometry = _geometry(operation)
+        self.size = operation.input_shape[2:]
+
+    def forward(self, h: Tensor) -> Tensor:
+        """Put the patches back."""
+        g = self.geometry
+        return F.fold(h, self.size, g.kernel, g.dilation, g.padding, g.stride)
 
 
 class NearestUpsample(nn.Module):
