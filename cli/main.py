@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from fxbio import __version__
-from fxbio.errors import FxbioError, VerificationError
+from fxbio.errors import FxbioError, TrainError, VerificationError
 
 __all__ = ["COMMANDS", "EXIT_CODES", "cli", "main"]
 
@@ -76,7 +76,7 @@ def report(error: Exception) -> int:
     if isinstance(error, FxbioError):
         notes = (f"  = note: {note}" for note in getattr(error, "__notes__", ()))
         click.echo("\n".join((f": {error}", *notes)), err=True)
-        return _FAILED if isinstance(error, VerificationError) else _USAGE
+        return _FAILED if isinstance(error, TrainError | VerificationError) else _USAGE
     click.echo(f": unexpected {type(error).__name__}: {error}", err=True)
     click.echo("  = help: see where it comes from with: fxbio --debug ...", err=True)
     return _FAILED

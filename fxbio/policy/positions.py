@@ -67,12 +67,13 @@ _CONVERT: Mapping[str, Callable[[str], Scalar]] = {
 }
 
 
-def parse(text: str, file: str) -> Node:
+def parse(text: str, file: str, what: str = "the policy") -> Node:
     """Parse one YAML document.
 
     Args:
         text: the document.
         file: name that the positions carry.
+        what: what the document is, for messages.
 
     Returns:
         The root value; an empty document is ``None``.
@@ -81,7 +82,7 @@ def parse(text: str, file: str) -> Node:
         PolicyError: for anything that is not YAML, a duplicate key, a key that is not a word, a
             custom tag, or a list that contains itself.
     """
-    reader = _Reader(file, text.split("\n"))
+    reader = _Reader(file, text.split("\n"), what)
     try:
         loader = _Loader(text)
         root = loader.get_single_node()
@@ -110,8 +111,9 @@ def from_plain(value: object) -> Node:
 class _Reader:
     """Turns composed YAML nodes into ours."""
 
-    def __init__(self, file: str, lines: list[str]) -> None:
+    def __init__(self, file: str, lines: list[str], what: str) -> None:
         self.file = file
+        self.what = what
         self.lines = lines
         self.done: dict[int, Node | None] = {}
 
@@ -122,7 +124,7 @@ class _Reader:
     def syntax_error(self, error: yaml.MarkedYAMLError) -> PolicyError:
         mark = error.problem_mark or error.context_mark
         return PolicyError(
-            f"the policy is not YAML: {error.problem or error.context}",
+            f"{self.what} is not YAML: {error.problem or error.context}",
             location=self.place(mark.line, mark.column, 1) if mark else None,
             notes=[error.context] if error.context and error.problem else [],
             help="quote texts that contain ': ' or '#', or that start with '*', '&', '!' or '@'",

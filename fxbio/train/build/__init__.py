@@ -1,0 +1,1 @@
+"""What is trained: the model under its policy, its optimizer, and the schedule."""

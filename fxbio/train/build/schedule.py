@@ -1,0 +1,64 @@
+"""The learning rate as a pure function of the step: nothing to save, nothing to get out of step."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from torch.optim import Optimizer
+
+from fxbio.train.config.sections import ScheduleConfig
+
+__all__ = ["Schedule"]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """``lr(step) = lr · factor(step)``, with step counted from 0."""
+
+    config: ScheduleConfig
+    steps_per_epoch: int
+    steps: int
+    """Of the whole run."""
+
+    @property
+    def warmup(self) -> int:
+        """Steps of the warm-up."""
+        return self.config.warmup_steps or self._at(self.config.warmup_epochs)
+
+    def factor(self, step: int) -> float:
+        """What the base learning rate is multiplied by at a step."""
+        return self._warmup_factor(step) * self._factor(step)
+
+    def apply(self, optimizer: Optimizer, step: int) -> None:
+        """Set the learning rate of every group for a step."""
+        factor = self.factor(step)
+        for group in optimizer.param_groups:
+            base = group.setdefault("initial_lr", group["lr"])
+            group["lr"] = base * factor
+
+    def _at(self, epochs: float) -> int:
+        return round(epochs * self.steps_per_epoch)
+
+    def _warmup_factor(self, step: int) -> float:
+        if step >= self.warmup:
+            return 1.0
+        start = self.config.warmup_start
+        return start + (1.0 - start) * step / self.warmup
+
+    def _factor(self, step: int) -> float:
+        config = self.config
+        if config.name == "step":
+            return config.gamma ** math.floor(step / (config.every * self.steps_per_epoch) + 1e-9)
+        if config.name == "multistep":
+            drops = sum(step >= self._at(milestone) for milestone in config.milestones)
+            return config.gamma**drops
+        if config.name == "cosine":
+            return self._cosine(step)
+        return 1.0
+
+    def _cosine(self, step: int) -> float:
+        length = max(1, self.steps - self.warmup)
+        done = min(1.0, max(0, step - self.warmup) / length)
+        final = self.config.final
+        return final + (1.0 - final) * (1.0 + math.cos(math.pi * done)) / 2.0

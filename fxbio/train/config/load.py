@@ -1,0 +1,66 @@
+"""From a recipe file and overrides to a recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from fxbio.errors import ConfigError, PolicyError, did_you_mean
+from fxbio.policy.positions import Node, from_plain, parse
+from fxbio.train.config.override import override
+from fxbio.train.config.read import as_config_error, read_section
+from fxbio.train.config.recipe import Recipe
+
+__all__ = ["load_recipe", "recipe_from"]
+
+
+def load_recipe(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
+    """Read a recipe.
+
+    Paths in the file are relative to the file, those in overrides and of data to the working
+    directory.
+
+    Args:
+        path: a YAML file.
+        overrides: ``section.key=value``, in the order in which they take effect.
+
+    Raises:
+        ConfigError: with line and column, or with the argument, for the first mistake.
+    """
+    return _finish(_parsed(Path(path)), overrides)
+
+
+def recipe_from(sections: Mapping[str, Any], overrides: Iterable[str] = ()) -> Recipe:
+    """A recipe from Python values, checked like one from a file.
+
+    Raises:
+        ConfigError: for whatever would be wrong in a file.
+    """
+    return _finish(from_plain(sections), overrides)
+
+
+def _finish(root: Node, overrides: Iterable[str]) -> Recipe:
+    for argument in overrides:
+        root = override(root, argument)
+    recipe = read_section(root, Recipe, "the recipe")
+    if not recipe.data.path:
+        return recipe
+    return replace(recipe, data=replace(recipe.data, path=str(Path(recipe.data.path).absolute())))
+
+
+def _parsed(path: Path) -> Node:
+    try:
+        return parse(path.read_text(encoding="utf-8-sig"), str(path), what="the recipe")
+    except FileNotFoundError as error:
+        guess = did_you_mean(path.name, [p.name for p in path.parent.glob("*.yaml")])
+        raise ConfigError(
+            f"there is no recipe '{path}'",
+            notes=[guess] if guess else [],
+            help="fxbio comes with recipes in examples/recipes",
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the recipe '{path}' cannot be read: {error}") from error
+    except PolicyError as error:
+        raise as_config_error(error) from error

@@ -1,0 +1,67 @@
+"""Settings from the command line: ``optim.lr=0.2``."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from fxbio.errors import ConfigError, FxbioError, Location
+from fxbio.policy.positions import Node, parse
+from fxbio.train.config.read import as_config_error
+
+__all__ = ["override"]
+
+ARGUMENT = "argument"
+"""What stands for the file name in the places of overrides."""
+
+
+def override(root: Node, argument: str) -> Node:
+    """A recipe with one value replaced; the value is read as YAML.
+
+    Raises:
+        ConfigError: when the argument is not ``key.key=value``, or goes through a value that is
+            no mapping.
+    """
+    path, equals, _ = argument.partition("=")
+    if not equals or not all(path.split(".")):
+        raise ConfigError(
+            f"cannot read the argument '{argument}'",
+            location=Location(ARGUMENT, 1, 1, argument, len(argument)),
+            help="write section.key=value, for example optim.lr=0.2",
+        )
+    return _set(root, path.split("."), _value(argument, len(path) + 1), argument, 0)
+
+
+def _set(node: Node, keys: list[str], value: Node, argument: str, start: int) -> Node:
+    key, rest = keys[0], keys[1:]
+    place = Location(ARGUMENT, 1, start + 1, argument, len(key))
+    children = {} if node.value is None else node.value
+    if not isinstance(children, dict):
+        above = argument[: start - 1]
+        raise ConfigError(f"'{above}' has nothing below it to set", location=place)
+    if rest:
+        child = children.get(key, Node(None, place, place))
+        changed = _set(child, rest, value, argument, start + len(key) + 1)
+    else:
+        changed = replace(value, key=place)
+    return replace(node, value={**children, key: changed})
+
+
+def _value(argument: str, start: int) -> Node:
+    # The blanks keep the columns; a leading blank changes nothing in YAML.
+    try:
+        return _placed(parse(" " * start + argument[start:], ARGUMENT, "the value"), argument)
+    except FxbioError as error:
+        moved = replace(error.location, text=argument) if error.location else None
+        error.location = moved
+        raise as_config_error(error) from error
+
+
+def _placed(node: Node, argument: str) -> Node:
+    value = node.value
+    if isinstance(value, dict):
+        value = {key: _placed(child, argument) for key, child in value.items()}
+    elif isinstance(value, list):
+        value = [_placed(child, argument) for child in value]
+    location = replace(node.location, text=argument) if node.location else None
+    key = replace(node.key, text=argument) if node.key else None
+    return Node(value, location, key)

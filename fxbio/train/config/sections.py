@@ -1,0 +1,228 @@
+"""The sections of a recipe. Each field is a key; the text below it is its documentation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from fxbio.train.config.checked import NEAR_RECIPE, above_zero, fail, not_negative
+
+__all__ = [
+    "CheckpointConfig",
+    "GroupConfig",
+    "LogConfig",
+    "ModelConfig",
+    "OptimConfig",
+    "PolicyConfig",
+    "ScheduleConfig",
+    "TrainConfig",
+]
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Which network is trained."""
+
+    reference: Annotated[str, NEAR_RECIPE]
+    """torchvision:resnet18, model.py:build, timm:NAME, package.module:factory."""
+
+    args: Mapping[str, Any] = field(default_factory=dict)
+    """Keyword arguments of its builder."""
+
+    weights: Path | None = None
+    """A state dict to begin from, loaded strictly before feedback is made."""
+
+
+@dataclass(frozen=True)
+class PolicyConfig:
+    """Which learning rule each weight gets: a policy file, or one rule for all."""
+
+    file: Path | None = None
+    """A policy in YAML."""
+
+    rule: str = "bp"
+    """The rule of every weight, where there is no file."""
+
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Options of that rule."""
+
+    plugins: tuple[Annotated[str, NEAR_RECIPE], ...] = ()
+    """Files or modules that register rules of your own."""
+
+
+@dataclass(frozen=True)
+class GroupConfig:
+    """Parameters that are optimized in a way of their own."""
+
+    where: Mapping[str, Any] | str
+    """A selector as in a policy, or: norms, biases, feedback."""
+
+    lr: float | None = None
+    """Their learning rate."""
+
+    weight_decay: float | None = None
+    """Their weight decay."""
+
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Other options of the optimizer for them."""
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """How weights follow from gradients."""
+
+    name: str = "SGD"
+    """A class of torch.optim."""
+
+    lr: float = 0.1
+    """The learning rate for the whole batch of a step; nothing rescales it."""
+
+    weight_decay: float = 0.0
+    """For all parameters that no group says otherwise of."""
+
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Other arguments of the class, for instance {momentum: 0.9, nesterov: true}."""
+
+    groups: tuple[GroupConfig, ...] = ()
+    """Parameters with settings of their own; the first that matches wins."""
+
+    constraints: tuple[Literal["batch_manhattan", "no_sign_change", "strict_norm"], ...] = ()
+    """Constraints of fxbio.optim on all weights, in the order in which they are attached."""
+
+    def __post_init__(self) -> None:
+        above_zero(self, "lr")
+        not_negative(self, "weight_decay")
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """The learning rate as a function of the step. Epochs may be fractions."""
+
+    name: Literal["constant", "step", "multistep", "cosine"] = "constant"
+    """constant, step (every ``every`` epochs), multistep (at ``milestones``), or cosine."""
+
+    every: float = 30.0
+    """Epochs between the drops of step."""
+
+    milestones: tuple[float, ...] = ()
+    """Epochs at which multistep drops, counted from the beginning of training."""
+
+    gamma: float = 0.1
+    """Factor of each drop."""
+
+    final: float = 0.0
+    """Factor at the end of cosine."""
+
+    warmup_epochs: float = 0.0
+    """Length of a linear warm-up; cosine begins after it."""
+
+    warmup_steps: int = 0
+    """The same in steps."""
+
+    warmup_start: float = 0.001
+    """Factor at the first step of the warm-up."""
+
+    def __post_init__(self) -> None:
+        above_zero(self, "every", "gamma")
+        not_negative(self, "final", "warmup_epochs", "warmup_steps", "warmup_start")
+        if self.warmup_epochs and self.warmup_steps:
+            fail("warmup_steps", "stands beside warmup_epochs: give one of the two")
+        if self.name == "multistep" and not self.milestones:
+            fail("milestones", "must be given for multistep, for example [30, 60]")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How long and in which way the steps are taken."""
+
+    epochs: int = 90
+    """Passes over the training set."""
+
+    batch_size: int = 256
+    """Samples of one optimizer step, over all processes and all accumulated parts."""
+
+    accumulate: int = 1
+    """Parts in which each process works through its share of a batch, to save memory."""
+
+    seed: int = 0
+    """Of initial weights, order and augmentation. Feedback has the seed of the policy."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto takes CUDA where there is any."""
+
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """bf16 and fp16 use autocast; fp16 scales the loss."""
+
+    channels_last: bool = False
+    """Keep images and weights with the channels last in memory."""
+
+    compile: bool = False
+    """Compile the model in place; the keys of its state dict stay."""
+
+    deterministic: bool = False
+    """Only deterministic kernels; the same numbers again on the same machine."""
+
+    sync_bn: bool = False
+    """Normalise over the batches of all processes."""
+
+    clip_norm: float | None = None
+    """Largest norm of all gradients together."""
+
+    ema: float | None = None
+    """Decay of a moving average of the weights, which is then what is evaluated."""
+
+    eval_every: int = 1
+    """Epochs between evaluations; the last epoch is always evaluated."""
+
+    eval_batch_size: int | None = None
+    """Samples per process and batch in evaluation; by default as in training."""
+
+    sanity_batches: int = 2
+    """Batches that are evaluated before training, so that mistakes show early."""
+
+    overfit_batch: bool = False
+    """Train on the first batch alone, to see whether the model can learn at all."""
+
+    profile_steps: int = 0
+    """Steps to profile, after a few for warming up; the trace goes to the run folder."""
+
+    def __post_init__(self) -> None:
+        above_zero(self, "epochs", "batch_size", "accumulate", "eval_every")
+        above_zero(self, "eval_batch_size", "clip_norm")
+        not_negative(self, "sanity_batches", "profile_steps")
+        if self.ema is not None and not 0 < self.ema < 1:
+            fail("ema", "must lie between 0 and 1, for example 0.999")
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    """What is kept of a run."""
+
+    every_steps: int = 0
+    """Steps between checkpoints; 0 is at the end of each epoch only."""
+
+    every_epochs: int = 1
+    """Epochs between checkpoints; the last epoch always has one."""
+
+    keep: int = 2
+    """How many of the newest to keep, besides the best one."""
+
+    def __post_init__(self) -> None:
+        not_negative(self, "every_steps")
+        above_zero(self, "every_epochs", "keep")
+
+
+@dataclass(frozen=True)
+class LogConfig:
+    """What is written down on the way."""
+
+    every_steps: int = 50
+    """Steps between lines of metrics.jsonl."""
+
+    tensorboard: bool = False
+    """Write the metrics for TensorBoard too; needs the package tensorboard."""
+
+    def __post_init__(self) -> None:
+        above_zero(self, "every_steps")

@@ -1,0 +1,118 @@
+"""The processes of a run: which one this is, and what all of them agree on."""
+
+from __future__ import annotations
+
+import datetime
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from fxbio.errors import ConfigError
+
+__all__ = ["World", "join"]
+
+PATIENCE = datetime.timedelta(minutes=30)
+"""How long a process waits for the others: long enough for rank 0 to evaluate detections."""
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among all processes of the run."""
+
+    device: torch.device
+    rank: int = 0
+    size: int = 1
+    control: dist.ProcessGroup | None = None
+    """A gloo group for flags and small objects; ``None`` in a run of one process."""
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that writes."""
+        return self.rank == 0
+
+    def agree(self, *flags: bool) -> tuple[bool, ...]:
+        """Each flag, raised if any process raises it. Collective."""
+        if self.control is None:
+            return flags
+        tensor = torch.tensor([int(flag) for flag in flags])
+        dist.all_reduce(tensor, op=dist.ReduceOp.MAX, group=self.control)
+        return tuple(bool(flag) for flag in tensor.tolist())
+
+    def mean(self, values: dict[str, float]) -> dict[str, float]:
+        """Each value, averaged over the processes. Collective."""
+        if self.control is None:
+            return values
+        tensor = torch.tensor(list(values.values()), dtype=torch.float64)
+        dist.all_reduce(tensor, group=self.control)
+        return dict(zip(values, (tensor / self.size).tolist(), strict=True))
+
+    def collect(self, value: Any) -> list[Any]:
+        """The value of every process, in the order of ranks. Collective."""
+        if self.control is None:
+            return [value]
+        found: list[Any] = [None] * self.size
+        dist.all_gather_object(found, value, group=self.control)
+        return found
+
+    def share(self, value: Any) -> Any:
+        """The value of the first process. Collective."""
+        if self.control is None:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0, group=self.control)
+        return box[0]
+
+    def wait(self) -> None:
+        """Until every process is here."""
+        self.agree(False)
+
+    @torch.no_grad()
+    def share_buffers(self, model: nn.Module) -> None:
+        """Give every process the buffers of the first one: batch statistics differ by rank."""
+        if self.control is None:
+            return
+        for buffer in model.buffers():
+            dist.broadcast(buffer, src=0)
+
+
+@contextmanager
+def join(device: Literal["auto", "cpu", "cuda"]) -> Iterator[World]:
+    """Be one of the processes that torchrun started, or the only one.
+
+    Args:
+        device: ``auto`` takes CUDA where there is any.
+
+    Raises:
+        ConfigError: when CUDA is asked for and there is none, or not enough of it.
+    """
+    chosen = _device(device)
+    if "RANK" not in os.environ:
+        yield World(chosen)
+        return
+    backend = "nccl" if chosen.type == "cuda" else "gloo"
+    dist.init_process_group(backend, timeout=PATIENCE)
+    try:
+        group = dist.group.WORLD if backend == "gloo" else dist.new_group(backend="gloo")
+        yield World(chosen, dist.get_rank(), dist.get_world_size(), group)
+    finally:
+        dist.destroy_process_group()
+
+
+def _device(wanted: str) -> torch.device:
+    if wanted == "cpu" or (wanted == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    number = int(os.environ.get("LOCAL_RANK", 0))
+    if number >= torch.cuda.device_count():
+        raise ConfigError(
+            f"process {number} of this machine has no CUDA device, there are "
+            f"{torch.cuda.device_count()}",
+            help="start fewer processes, or train on the CPU: train.device=cpu",
+        )
+    torch.cuda.set_device(number)
+    return torch.device("cuda", number)

@@ -1,0 +1,1 @@
+"""The state of a run: taken, written, found again and put back."""
