@@ -58,6 +58,7 @@ def place_targets(model: nn.Module, graph: ModelGraph, plan: Plan) -> TargetRepo
             ends.append(path)
             continue
         _mark(model, path, (ENTER, LEAVE))
+        targets[block.name].sites = block.sites
         host = graph.site(block.sites[0]).owner
         units[path] = _attach(model, host, targets[block.name])
     binding: ModuleBinding = getattr(model, BINDING, ModuleBinding(()))

@@ -32,6 +32,8 @@ class BlockTarget(Attached):
 
     phase: Phase = "both"
     """Which weights learn, see ``fxbio.targets.phase``."""
+    sites: tuple[str, ...] = ()
+    """Names of the sites of the block."""
 
     def __init__(
         self,

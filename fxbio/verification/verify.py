@@ -26,6 +26,7 @@ from fxbio.verification.oracle import (
     with_random_error,
 )
 from fxbio.verification.probe import OpCall
+from fxbio.verification.targets import judge_connection
 from fxbio.verification.verification import SiteVerdict, Verification
 from fxbio.verification.witness import Witness, ruled_parameters, silent_backprop
 
@@ -141,6 +142,7 @@ def _judge(
         else:
             idle.append(assignments[0].site.name)
             silent |= sources & trained & ruled_parameters(plan)  # not by a rule op, so by what?
+    rows += [judge_connection(found) for found in witness.connections]
     return Verification(
         model=type(model).__name__,
         rows=tuple(rows),

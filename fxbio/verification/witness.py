@@ -19,6 +19,7 @@ from fxbio.graph.inputs import ExampleInputs
 from fxbio.graph.taint import WeightTaint
 from fxbio.policy.plan import Plan
 from fxbio.verification.probe import OpProbe
+from fxbio.verification.targets import Connection, watch_targets
 
 __all__ = ["Witness", "check_witness", "ruled_parameters", "silent_backprop"]
 
@@ -29,11 +30,13 @@ class Witness:
     def __init__(self, model: nn.Module) -> None:
         self.taint = WeightTaint(model)
         self.probe = OpProbe(self.taint.parameters)
+        self.connections: list[Connection] = []
+        """Blocks that learn from targets, as the pass met them."""
 
     def run(self, model: nn.Module, args: Any, kwargs: Any) -> Any:
         """Run the model's forward under observation and return its outputs."""
         self.taint.mark_activation((args, kwargs))
-        with torch.enable_grad(), self.taint, self.probe:
+        with torch.enable_grad(), self.taint, self.probe, watch_targets(model, self.connections):
             return model(*args, **kwargs)
 
     @property
@@ -87,6 +90,13 @@ def find_faults(plan: Plan, witness: Witness) -> tuple[list[str], set[str]]:
             faults.append(f"{site.name}: rule '{assignment.rule}' was never run")
         elif silent & set(site.sources):
             faults.append(f"{site.name}: the weight is also applied without a rule")
+        else:
+            weights.add(site.weight)
+    connected = {site for found in witness.connections for site in found.target.sites}
+    for assignment in plan.rewritten("target"):
+        site = assignment.site
+        if site.calls and site.name not in connected:
+            faults.append(f"{site.name}: no target reaches its block")
         else:
             weights.add(site.weight)
     return faults, weights
