@@ -1,7 +1,7 @@
 """Blocks that learn from targets: what arrived below each, and what should have.
 
-The expected error is worked out sample by sample from the definition, with the inverse called on one
-sample at a time: nothing of the op that the model runs takes part.
+The expected error is worked out sample by sample from the definition, with the inverse called on
+one sample at a time: nothing of the op that the model runs takes part.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def judge_connection(found: Connection) -> SiteVerdict:
 
 @torch.no_grad()
 def _expected_below(found: Connection, error: Tensor) -> Tensor:
-    """``(x − x̂)/N``, with ``x̂ = x − g(h) + g(h − N e)``, or ``x̂ = g(h − N e)`` without correction."""
+    """``(x − x̂)/N``: x̂ is ``x − g(h) + g(h − N e)``, or ``g(h − N e)`` without the correction."""
     target = found.target
     samples = len(found.h) if target.rule.reduction == "mean" else 1
     rows = []
