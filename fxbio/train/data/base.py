@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 from torch.utils.data import Dataset
 
+from fxbio.train.data.annotations import CocoAnnotations
+
 __all__ = ["DataConfig", "DataSource"]
 
 
@@ -21,6 +23,18 @@ class DataConfig:
 
     path: str = ""
     """The folder on disk; digits and mnist5k come with a package and need none."""
+
+    train_images: str = "train2017"
+    """Folder of the training images of a COCO data set, inside ``path``."""
+
+    train_annotations: str = "annotations/instances_train2017.json"
+    """Its annotation file, inside ``path``."""
+
+    val_images: str = "val2017"
+    """The same for validation."""
+
+    val_annotations: str = "annotations/instances_val2017.json"
+    """The same for validation."""
 
     image_size: int = 0
     """Side of the square that a classifier sees; the set's own is 224 for folders. Detection models
@@ -75,3 +89,6 @@ class DataSource:
 
     skipped: Callable[[], tuple[str, ...]] = tuple
     """Names of the training images that were unreadable so far, in any worker."""
+
+    annotations: CocoAnnotations | None = None
+    """What the validation of a detector is compared with."""

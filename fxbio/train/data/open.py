@@ -2,9 +2,29 @@
 
 from __future__ import annotations
 
-from fxbio.train.data.base import DataConfig, DataSource
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
-__all__ = ["open_data"]
+from fxbio.errors import DataError, did_you_mean
+from fxbio.train.data.arrays import (
+    open_cifar10,
+    open_cifar100,
+    open_digits,
+    open_mnist,
+    open_mnist5k,
+)
+from fxbio.train.data.base import DataConfig, DataSource
+from fxbio.train.data.coco import open_coco
+from fxbio.train.data.folder import open_folder
+from fxbio.train.data.make_shapes import make_shapes
+from fxbio.train.data.make_shapes_coco import make_shapes_coco
+from fxbio.train.data.transforms import IMAGENET
+
+__all__ = ["DATA_SETS", "open_data"]
+
+_SHAPES = replace(IMAGENET, size=64, augment="flip")
+"""A random part of an image may miss the one shape in it."""
 
 
 def open_data(config: DataConfig, seed: int = 0) -> DataSource:
@@ -12,9 +32,49 @@ def open_data(config: DataConfig, seed: int = 0) -> DataSource:
 
     Args:
         config: which, and how it is prepared.
-        seed: of what is generated or split at random.
+        seed: of what is split at random.
 
     Raises:
         DataError: when it is not there, or is broken in a way that cannot be worked around.
     """
-    raise NotImplementedError
+    if config.name not in DATA_SETS:
+        guess = did_you_mean(config.name, DATA_SETS)
+        notes = [*([guess] if guess else []), f"it may be: {', '.join(DATA_SETS)}"]
+        raise DataError(f"there is no kind of data set '{config.name}'", notes=notes)
+    return DATA_SETS[config.name](config, seed)
+
+
+def _shapes(config: DataConfig, seed: int) -> DataSource:
+    _generate(config, make_shapes)
+    return open_folder(config, _SHAPES)
+
+
+def _shapes_coco(config: DataConfig, seed: int) -> DataSource:
+    _generate(config, make_shapes_coco)
+    return open_coco(config)
+
+
+def _generate(config: DataConfig, make: Callable[[Path], None]) -> None:
+    """Write the data set when it is not there; the processes of a run may all try at once."""
+    path = Path(config.path).expanduser()
+    if not config.path or path.exists():
+        return
+    try:
+        make(path)
+    except DataError:
+        if not path.exists():
+            raise
+
+
+DATA_SETS: dict[str, Callable[[DataConfig, int], DataSource]] = {
+    "folder": lambda config, seed: open_folder(config),
+    "coco": lambda config, seed: open_coco(config),
+    "cifar10": open_cifar10,
+    "cifar100": open_cifar100,
+    "mnist": open_mnist,
+    "mnist5k": open_mnist5k,
+    "digits": open_digits,
+    "shapes": _shapes,
+    "shapes-coco": _shapes_coco,
+}
+"""How each kind of data set is opened."""

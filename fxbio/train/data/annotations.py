@@ -1,0 +1,52 @@
+"""Boxes of a COCO file as packed arrays, which worker processes share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fxbio.train.data.packed import PackedStrings
+
+__all__ = ["CocoAnnotations"]
+
+
+@dataclass(frozen=True)
+class CocoAnnotations:
+    """The annotations of one half. Images and boxes are numbered from 0, in this order."""
+
+    files: PackedStrings
+    """File name of each image."""
+
+    image_ids: NDArray[Any]
+    """Id of each image in the file."""
+
+    category_ids: tuple[int, ...]
+    """Ids of the categories in the file, rising."""
+
+    shift: int
+    """A label is the id of a category plus this: 1 where there is an id 0, which is background to
+    a detector."""
+
+    first: NDArray[np.int64]
+    """Where the boxes of each image begin, and at the end how many boxes there are."""
+
+    boxes: NDArray[np.float64]
+    """(n, 4): left, top, width, height."""
+
+    labels: NDArray[np.int64]
+    crowd: NDArray[np.bool_]
+    areas: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def of_image(self, image: int) -> slice:
+        """Where the boxes of an image are."""
+        return slice(int(self.first[image]), int(self.first[image + 1]))
+
+    def image_of_box(self) -> NDArray[np.int64]:
+        """The image of each box."""
+        return np.repeat(np.arange(len(self)), np.diff(self.first))

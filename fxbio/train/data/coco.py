@@ -1,0 +1,143 @@
+"""A COCO detection data set: two folders of images and two annotation files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from fxbio.errors import DataError
+from fxbio.train.data.annotations import CocoAnnotations
+from fxbio.train.data.base import DataConfig, DataSource
+from fxbio.train.data.coco_file import read_coco
+from fxbio.train.data.images import read_image
+from fxbio.train.data.paths import existing_folder, some
+from fxbio.train.data.sets import PreparedSet, tolerant
+from fxbio.train.data.transforms import detection_transforms
+
+__all__ = ["CocoSet", "open_coco"]
+
+_RGB = 3
+
+
+@dataclass(frozen=True)
+class CocoSet:
+    """Images of one half; ``shown`` are those that it consists of, by their position."""
+
+    folder: Path
+    annotations: CocoAnnotations
+    shown: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.shown)
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, dict[str, Tensor]]:
+        number = int(self.shown[index])
+        image = read_image(self.folder / self.annotations.files[number], _RGB)
+        return image, self._target(number)
+
+    def describe(self, index: int) -> str:
+        """The path of the file."""
+        return str(self.folder / self.annotations.files[int(self.shown[index])])
+
+    def _target(self, number: int) -> dict[str, Tensor]:
+        """Corners, not sizes; without crowds, which stand for many objects at once."""
+        found = self.annotations.of_image(number)
+        kept = ~self.annotations.crowd[found]
+        boxes = self.annotations.boxes[found][kept]
+        corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
+        return {
+            "boxes": torch.from_numpy(corners.astype(np.float32)),
+            "labels": torch.from_numpy(self.annotations.labels[found][kept]),
+            "image": torch.tensor(number),
+        }
+
+
+def open_coco(config: DataConfig) -> DataSource:
+    """Open a COCO data set and check its annotations.
+
+    Training leaves out images without a box, as torchvision's references do; evaluation takes all.
+
+    Raises:
+        DataError: when files are missing or broken, or the halves have other categories.
+    """
+    root = existing_folder(config.path)
+    on_train, on_val = detection_transforms(config)
+    train, names, train_notes = read_coco(root / config.train_annotations)
+    val, val_names, val_notes = read_coco(root / config.val_annotations)
+    _check_categories(names, val_names, root)
+    folders = [existing_folder(root / name) for name in (config.train_images, config.val_images)]
+    findings = [
+        *_describe("train", train, train_notes),
+        *_describe("val", val, val_notes),
+        *_shifted(names),
+    ]
+    missing = [_missing(folder, half) for folder, half in zip(folders, (train, val), strict=True)]
+    if missing[1] or (missing[0] and config.on_bad_image == "error"):
+        raise _missing_files(missing, findings)
+    with_boxes = np.unique(train.image_of_box()[~train.crowd])
+    if not len(with_boxes):
+        raise DataError(f"no image of {root / config.train_annotations} has a box", notes=findings)
+    readable, skipped = tolerant(CocoSet(folders[0], train, with_boxes), config.on_bad_image)
+    return DataSource(
+        train=PreparedSet(readable, on_train),
+        val=PreparedSet(CocoSet(folders[1], val, np.arange(len(val))), on_val),
+        classes=_classes(names),
+        task="detection",
+        findings=tuple(findings),
+        skipped=skipped,
+        annotations=val,
+    )
+
+
+def _check_categories(train: dict[int, str], val: dict[int, str], root: Path) -> None:
+    if train == val:
+        return
+    differing = sorted(set(train.items()) ^ set(val.items()))
+    raise DataError(
+        f"the two annotation files of {root} have different categories",
+        notes=[f"only in one: {some(f'{id_} {name}' for id_, name in differing)}"],
+    )
+
+
+def _classes(names: dict[int, str]) -> tuple[str, ...]:
+    shift = int(0 in names)
+    known = {id_ + shift: name for id_, name in names.items()}
+    return ("background", *(known.get(label, "N/A") for label in range(1, max(known) + 1)))
+
+
+def _shifted(names: dict[int, str]) -> Iterator[str]:
+    if 0 in names:
+        yield "a category has the id 0, the background of detectors: labels are the ids plus 1"
+
+
+def _describe(half: str, found: CocoAnnotations, notes: tuple[str, ...]) -> Iterator[str]:
+    empty = int((np.diff(found.first) == 0).sum())
+    without = f", {empty:,} of them without a box" if empty else ""
+    yield f"{half}: {len(found):,} images{without}, {len(found.boxes):,} boxes"
+    yield from (f"{half}: {note}" for note in notes)
+
+
+def _missing(folder: Path, half: CocoAnnotations) -> list[str]:
+    """Listing a folder once is much quicker than asking for every file."""
+    there = {path.name for path in folder.iterdir()}
+    names = (half.files[number] for number in range(len(half)))
+    return [
+        str(folder / name) for name in names if name not in there and not (folder / name).exists()
+    ]
+
+
+def _missing_files(missing: list[list[str]], findings: list[str]) -> DataError:
+    train, val = missing
+    counts = f"{len(train):,} training images and {len(val):,} validation images"
+    return DataError(
+        f"{counts} are missing",
+        notes=[some([*train, *val]), *findings],
+        help="missing training images can be passed over: data.on_bad_image=skip",
+    )
