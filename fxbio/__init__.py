@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fxbio import nn, optim
     from fxbio.api import plan, revert, transform
+    from fxbio.bind.feedback_training import set_phase, train_feedback
     from fxbio.bind.install import backprop, feedback_weights
     from fxbio.bind.redraw import redraw_counts, set_redraw_counts
     from fxbio.errors import FxbioError
@@ -50,7 +51,9 @@ _HOMES = {
     "revert": "fxbio.api",
     "rule": "fxbio.rules",
     "save": "fxbio.record.folder",
+    "set_phase": "fxbio.bind.feedback_training",
     "set_redraw_counts": "fxbio.bind.redraw",
+    "train_feedback": "fxbio.bind.feedback_training",
     "transform": "fxbio.api",
     "verify": "fxbio.verification",
 }
@@ -77,7 +80,9 @@ __all__ = [
     "revert",
     "rule",
     "save",
+    "set_phase",
     "set_redraw_counts",
+    "train_feedback",
     "transform",
     "verify",
 ]

@@ -20,7 +20,7 @@ from fxbio.errors import ModelError
 from fxbio.ops.mark import ENTER, LEAVE
 from fxbio.targets.block_target import BlockTarget
 
-__all__ = ["TargetScope"]
+__all__ = ["RunningBlock", "StatelessNorms", "TargetScope", "run_again"]
 
 
 class _Call(NamedTuple):
@@ -32,7 +32,7 @@ class _Call(NamedTuple):
     out: Any
 
 
-class _Running:
+class RunningBlock:
     """The block that the forward is in."""
 
     def __init__(self, target: BlockTarget, layer: str, x: Tensor) -> None:
@@ -58,7 +58,7 @@ class TargetScope(TorchFunctionMode):
         super().__init__()
         self._model = model
         self._targets = targets
-        self._running: _Running | None = None
+        self._running: RunningBlock | None = None
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -98,7 +98,7 @@ class TargetScope(TorchFunctionMode):
         if path is None:
             return tensor
         target: Any = self._model.get_submodule(path)
-        self._running = _Running(target, name, tensor)
+        self._running = RunningBlock(target, name, tensor)
         return tensor.detach() if target.cuts else tensor
 
     def _close(self, h: Tensor) -> Tensor:
@@ -108,16 +108,16 @@ class TargetScope(TorchFunctionMode):
         self._running = None
 
         def again(x: Tensor) -> Tensor:
-            return _run_again(self._model, running, h, x)
+            return run_again(self._model, running, h, x)
 
         return running.target.connect(h, running.x, again)
 
 
 @torch.no_grad()
-def _run_again(model: nn.Module, running: _Running, h: Tensor, x: Tensor) -> Tensor:
+def run_again(model: nn.Module, running: RunningBlock, h: Tensor, x: Tensor) -> Tensor:
     """The output of a block on another input, without a trace in statistics."""
     layer = model.get_submodule(running.layer)
-    with _StatelessNorms():
+    with StatelessNorms():
         values: list[tuple[Any, Any]] = [(running.layer_output, layer(x))]
         for call in running.calls:
             args, kwargs = _replaced(call.args, values), _replaced(call.kwargs, values)
@@ -150,7 +150,7 @@ def _contains(out: Any, value: Tensor) -> bool:
     return out is value
 
 
-class _StatelessNorms(TorchFunctionMode):
+class StatelessNorms(TorchFunctionMode):
     """Batch norms in training use the statistics of the batch, and do not count it."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from fxbio.bind.attached import Attached
 from fxbio.ops.add_loss import add_loss
-from fxbio.rules.target_propagation import TargetRule
+from fxbio.rules.target_propagation import DifferenceReconstruction, TargetRule
 from fxbio.targets.auxiliary import AuxiliaryUnits
 from fxbio.targets.difference import difference, relay, samples_of, scale_error
 from fxbio.targets.losses import LOSSES
@@ -61,6 +63,7 @@ class BlockTarget(Attached):
         self.name, self.rule = name, rule
         self.inverse, self.auxiliary = inverse, auxiliary
         self.softmax, self.factor = softmax, factor
+        self._optimizer: torch.optim.Optimizer | None = None
 
     @property
     def cuts(self) -> bool:
@@ -135,6 +138,26 @@ class BlockTarget(Attached):
         assert self.inverse is not None
         result: Tensor = self.inverse(seen)
         return result
+
+    def feedback_optimizer(self) -> torch.optim.Optimizer | None:
+        """Of the inverse, where it is trained in steps of its own; kept from batch to batch."""
+        rule = self.rule
+        if self.inverse is None or not isinstance(rule, DifferenceReconstruction):
+            return None
+        if rule.iterations and self._optimizer is None:
+            settings = {"lr": rule.feedback_lr, "momentum": rule.feedback_momentum}
+            self._optimizer = torch.optim.SGD(self.inverse.parameters(), **settings)
+        return self._optimizer
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """Momentum of the inverse's own steps, for checkpoints."""
+        return {} if self._optimizer is None else self._optimizer.state_dict()
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Put back what ``get_extra_state`` gave."""
+        optimizer = self.feedback_optimizer() if state else None
+        if optimizer is not None:
+            optimizer.load_state_dict(copy.deepcopy(state))  # torch would share the momentum
 
     def extra_repr(self) -> str:
         """Its rule."""

@@ -107,10 +107,14 @@ def refuse_tracing(*values: Any) -> None:
     Raises:
         UnreachableWeightError: with a way out.
     """
-    traced = any(isinstance(value, fx.Proxy) for value in values)
-    if not traced and not torch.compiler.is_exporting():
-        return
-    tool = "torch.fx" if traced else "torch.export"
+    if any(isinstance(value, fx.Proxy) for value in values):
+        _refuse("torch.fx")
+    if torch.compiler.is_exporting():
+        _refuse("torch.export")
+
+
+@torch.compiler.assume_constant_result  # so it is really raised, where dynamo would only trace it
+def _refuse(tool: str) -> None:
     raise UnreachableWeightError(
         f"{tool} cannot keep target propagation: its errors are computed by learned inverses",
         notes=["the graph would train by backprop"],

@@ -9,10 +9,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from fxbio.rules.target_propagation import DifferenceReconstruction
 from fxbio.targets.block_target import BlockTarget
 
-__all__ = ["FeedbackBlock", "feedback_optimizer", "train_feedback"]
+__all__ = ["FeedbackBlock", "train_feedback"]
 
 Map = Callable[[Tensor], Tensor]
 
@@ -26,16 +25,6 @@ class FeedbackBlock:
     target: BlockTarget
     optimizer: torch.optim.Optimizer | None
     """Of its inverse, kept from batch to batch; ``None`` where there is none to train."""
-
-
-def feedback_optimizer(target: BlockTarget) -> torch.optim.Optimizer | None:
-    """Stochastic gradient descent with the settings of the rule, if the rule trains in steps."""
-    rule = target.rule
-    if target.inverse is None or not isinstance(rule, DifferenceReconstruction):
-        return None
-    if rule.iterations == 0:
-        return None
-    return torch.optim.SGD(target.inverse.parameters(), rule.feedback_lr, rule.feedback_momentum)
 
 
 def train_feedback(blocks: Sequence[FeedbackBlock], activations: Sequence[Tensor]) -> list[float]:
