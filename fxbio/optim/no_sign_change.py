@@ -17,14 +17,14 @@ from fxbio.optim.attachment import Attachment, choose, matrices
 __all__ = ["no_sign_change"]
 
 SMALLEST = 1e-10
-"""What is left of a weight that would have crossed zero."""
+"""What is left of a weight that would have crossed zero, as in the authors' code."""
 
 
 def no_sign_change(optimizer: Optimizer, params: Iterable[Tensor] | None = None) -> Attachment:
-    """Hold every weight at its side of zero: ``W ← sign(W_old) · 1e-10`` where a step crosses it.
+    """Hold every weight at its side of zero: ``W ← s · max(s · W, 1e-10)`` with ``s`` its old sign.
 
-    Landing on zero counts as crossing. A weight that is exactly zero has no sign yet and is free
-    until it has one. In float16, which cannot hold 1e-10, its smallest normal number is used.
+    A weight that is exactly zero has no sign yet and is free until it has one; the authors' code
+    counts it as positive. In float16, which cannot hold 1e-10, its smallest normal number is used.
 
     Args:
         optimizer: any but LBFGS.
@@ -48,8 +48,8 @@ def no_sign_change(optimizer: Optimizer, params: Iterable[Tensor] | None = None)
     def after(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         for weight, sign in before_step:
             smallest = max(SMALLEST, torch.finfo(weight.dtype).tiny)
-            crossed = (weight * sign <= 0) & (sign != 0)
-            weight.copy_(torch.where(crossed, sign * smallest, weight))
+            held = (weight * sign).clamp_(min=smallest).mul_(sign)
+            weight.copy_(torch.where(sign == 0, weight, held))
         before_step.clear()
 
     return Attachment(
