@@ -74,7 +74,7 @@ def cifar_conv() -> Net:
 
 
 def imagenet_lc(size: int = 224) -> Net:
-    """Seven locally connected layers; 261 million parameters at 224²."""
+    """Seven locally connected layers; 260 million parameters at 224²."""
     return build((3, size, size), IMAGENET, False, (), 1000)
 
 
