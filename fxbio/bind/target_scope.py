@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from fxbio.bind.binding import Targets
 from fxbio.errors import ModelError
+from fxbio.graph.taint import tensors_in
 from fxbio.ops.mark import ENTER, LEAVE
 from fxbio.targets.block_target import BlockTarget
 
@@ -42,6 +43,11 @@ class RunningBlock:
         self.layer_output: Tensor | None = None
         self.calls: list[_Call] = []
 
+    def tensors(self) -> list[Tensor]:
+        """What the block has made that carries gradients."""
+        made = tensors_in((self.layer_output, *(call.out for call in self.calls)))
+        return [tensor for tensor in made if tensor.requires_grad]
+
     def holds(self, value: Any) -> bool:
         """Whether a tensor, or one in a list, was made by this block."""
         if isinstance(value, tuple | list):
@@ -59,6 +65,7 @@ class TargetScope(TorchFunctionMode):
         self._model = model
         self._targets = targets
         self._running: RunningBlock | None = None
+        self._closed: list[tuple[Tensor, str]] = []
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -66,10 +73,25 @@ class TargetScope(TorchFunctionMode):
             answer = self._on_mark(*args)
             return func(*args) if answer is None else answer
         out = func(*args, **kwargs)
+        self._check_bypass((*args, *kwargs.values()), out)
         running = self._running
         if running is not None and running.holds((*args, *kwargs.values())):
             running.calls.append(_Call(func, args, kwargs, out))
         return out
+
+    def _check_bypass(self, operands: Any, out: Any) -> None:
+        """Refuse what reads a tensor of a block behind its end: backprop would pass it there."""
+        if not isinstance(out, Tensor) or not out.requires_grad or not self._closed:
+            return
+        for value in tensors_in(operands):
+            for tensor, layer in self._closed:
+                if tensor is value:
+                    raise ModelError(
+                        f"a tensor of the block that begins at '{layer}' is read behind its end",
+                        notes=["a connection around the next block would carry backprop's error"],
+                        help="name modules that hold such connections whole in the policy: "
+                        'with: {blocks: ["encoder.layers.*"]}',
+                    )
 
     def finish(self, output: Tensor) -> Tensor:
         """The output of the model, with what the last block sends below."""
@@ -106,6 +128,7 @@ class TargetScope(TorchFunctionMode):
         running = self._running
         assert running is not None
         self._running = None
+        self._closed += [(tensor, running.layer) for tensor in running.tensors()]
 
         def again(x: Tensor) -> Tensor:
             return run_again(self._model, running, h, x)
