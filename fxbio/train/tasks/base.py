@@ -53,9 +53,13 @@ class Evaluator(Protocol):
 class Task(Protocol):
     """Classification or detection: all that the loop does not know. Picklable."""
 
-    name: str
-    metric: str
-    """The key of ``Evaluator.merge`` that says which checkpoint is best; higher is better."""
+    @property
+    def name(self) -> str:
+        """As in ``DataSource.task``."""
+
+    @property
+    def metric(self) -> str:
+        """The key of ``Evaluator.merge`` that says which checkpoint is best; higher is better."""
 
     def example_inputs(self, source: DataSource) -> Any:
         """What ``fxbio.transform`` may call the model with, from the validation set."""

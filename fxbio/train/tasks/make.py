@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from fxbio.errors import DataError
 from fxbio.train.data.base import DataSource
 from fxbio.train.tasks.base import Task, TaskConfig
+from fxbio.train.tasks.classification import Classification
+from fxbio.train.tasks.detection import Detection
 
 __all__ = ["make_task"]
 
@@ -14,4 +17,8 @@ def make_task(config: TaskConfig, source: DataSource) -> Task:
     Raises:
         DataError: when an option does not apply to the task.
     """
-    raise NotImplementedError
+    if source.task == "classification":
+        return Classification(config, len(source.classes))
+    if config != TaskConfig():
+        raise DataError("label smoothing, mixup and cutmix do not apply to detection")
+    return Detection()
