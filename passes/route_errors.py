@@ -26,9 +26,8 @@ class RouteErrors(Pass):
         if not plan.rewritten("broadcast", "local"):
             return PassResult(False, "no error is routed around the path")
         report = route_errors(program.model, plan, program.inputs)
-        exact = f"; reached by the error itself: {', '.join(report.exact)}" if report.exact else ""
         program.bound = True
-        return PassResult(
-            True,
-            f"{report.receivers} receivers, matrices of {report.mebibytes:.1f} MiB{exact}",
-        )
+        parts = [f"{report.receivers} receivers", f"matrices of {report.mebibytes:.1f} MiB"]
+        if report.exact:
+            parts.append(f"reached by the error itself: {', '.join(report.exact)}")
+        return PassResult(True, "; ".join(parts))

@@ -16,6 +16,7 @@ __all__ = [
     "FEEDBACK_PREFIX",
     "BoundWeight",
     "Delivery",
+    "Head",
     "Mark",
     "ModuleBinding",
     "Routes",
@@ -73,6 +74,20 @@ class Mark:
 
 
 @dataclass(frozen=True)
+class Head:
+    """The classifier that a unit learns from: parameters of the model.
+
+    They are no module, because containers such as ``nn.Sequential`` run every module in them.
+    """
+
+    channel_dim: int
+    pooled: tuple[int, ...]
+    """Positions by dimension that it sees."""
+    layers: tuple[tuple[str, str], ...]
+    """Attributes with the weight and the bias of each layer."""
+
+
+@dataclass(frozen=True)
 class Unit:
     """A layer or block whose error is routed."""
 
@@ -81,11 +96,14 @@ class Unit:
     order: int
     """Position in order of execution; where two units run into one tensor the first receives."""
     point: str
-    """Where it receives: ``activation``, ``input`` or ``block``."""
-    cut: bool = True
+    """Where it receives: ``activation``, ``input`` or ``block``; ``exact`` where the error of the
+    source reaches it by itself."""
+    cut: bool
     """Whether nothing else that reads what has received sends an error back."""
-    head: str | None = None
-    """Attribute of the model with the classifier that it learns from."""
+    decided_by: str
+    """The line of the policy."""
+    head: Head | None = None
+    """The classifier that it learns from."""
 
 
 class Delivery(NamedTuple):

@@ -1,142 +1,203 @@
 """The scope in which errors are broadcast: it cuts the sequential path and notes who receives.
 
 While the forward of the model runs, the modules that take part mark their inputs and outputs. What
-a marked layer put out is followed through whatever is done to it, up to the first nonlinearity:
-there it receives, and what goes on from there is cut off. At the source of the error the
-``broadcast`` op is given all that has received.
+a marked layer put out is followed through whatever is done to it, up to the first nonlinearity or
+the next layer: there it receives, and what goes on from there is cut off.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_map_only
 
-from fxbio.bind.binding import Delivery, Routes, Unit
+from fxbio.bind.binding import Routes, Unit
+from fxbio.bind.cut import cut
+from fxbio.bind.deliver import Received, check_delivered, check_single, deliver
+from fxbio.errors import ModelError
 from fxbio.graph.activations import ACTIVATIONS
-from fxbio.ops.broadcast import broadcast
+from fxbio.graph.layer_calls import applies_layer
 from fxbio.ops.mark import ENTER, LEAVE
+from fxbio.rules.greedy import classify
 
-__all__ = ["BroadcastScope", "Received", "deliver"]
+__all__ = ["BroadcastScope", "Flow"]
 
 
-class Received(NamedTuple):
-    """A tensor that is to receive an error."""
+@dataclass
+class Flow:
+    """One call of a unit, and what its output became."""
 
-    unit: str
-    """Name of the layer or block that it belongs to."""
+    unit: Unit
+    received: bool = False
+    read_by_layer: bool = False
+    """Whether another layer, ruled or not, reads what it became."""
+
+
+@dataclass
+class _Followed:
     tensor: Tensor
-    """Its value, with its history."""
-    entry: Tensor
-    """What the error is sent to: the tensor, or what a classifier makes of it."""
+    flows: list[Flow] = field(default_factory=list)
 
 
 class BroadcastScope(TorchFunctionMode):
     """Follows the outputs of marked layers to where they receive."""
 
-    def __init__(self, model: nn.Module, routes: Routes, received: list[Received]) -> None:
+    def __init__(self, model: nn.Module, routes: Routes) -> None:
         super().__init__()
+        self.received: list[Received] = []
+        """In order of execution."""
         self._model = model
         self._routes = routes
-        self._received = received
-        self._open: list[tuple[Tensor, Unit]] = []
+        self._followed: list[_Followed] = []
+        self._entered: list[str] = []
+        self._ran: list[str] = []
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func is torch.ops.fxbio.mark.default:
             answer = self._on_mark(*args)
             return func(*args) if answer is None else answer
-        unit = self._unit_of((*args, *kwargs.values()))
+        flows = self._flows_of((*args, *kwargs.values()))
+        if not flows:
+            return func(*args, **kwargs)
+        if applies_layer(func, args):
+            return func(*_mapped(self._read, args), **_mapped(self._read, kwargs))
+        if any(flow.received for flow in flows):
+            args, kwargs = _mapped(self._cut_spent, args), _mapped(self._cut_spent, kwargs)
+            flows = self._flows_of((*args, *kwargs.values()))
         out = func(*args, **kwargs)
-        if unit is None:
-            return out
-        if func in ACTIVATIONS:
-            return self._receive(unit, out)
-        self._follow(unit, out)
+        pending = [flow for flow in flows if not flow.received]
+        if pending and func in ACTIVATIONS:
+            return self._receive(pending, out)
+        self._follow(out, pending or flows)
         return out
+
+    def finish(self, out: Any) -> Any:
+        """The output of the model, with its error on the way to what has received.
+
+        Raises:
+            PolicyError: when it is to be sent, and is not a single tensor.
+            ModelError: when something has received and will get nothing.
+        """
+        if "" in self._routes.sources:
+            check_single(self._routes, out)
+            out = tree_map_only(Tensor, lambda tensor: self._at_source(tensor, ""), out)
+        self._check()
+        return out
+
+    def _check(self) -> None:
+        check_delivered(self._routes, self.received, self._ran)
 
     def _on_mark(self, tensor: Tensor, event: str, name: str) -> Tensor | None:
         """What goes on from a mark, or ``None`` for one that is not of this scope."""
-        if event in (ENTER, LEAVE):
-            unit = self._routes.units.get(name)
-            if unit is None:
-                return None
-            return self._enter(unit, tensor) if event == ENTER else self._leave(unit, tensor)
-        return self._at_source(tensor, name)
+        if event not in (ENTER, LEAVE):
+            return self._at_source(tensor, name)
+        unit = self._routes.units.get(name)
+        if unit is None:
+            return None
+        return self._enter(unit, tensor) if event == ENTER else self._leave(unit, tensor)
 
     def _enter(self, unit: Unit, tensor: Tensor) -> Tensor:
-        before = self._unit_of((tensor,))
-        if before is not None:
-            tensor = self._receive(before, tensor)
+        self._entered.append(unit.name)
+        tensor = self._read(tensor)
         if unit.point == "input":
-            return self._receive(unit, tensor)
-        if any(r.tensor is tensor for r in self._received):
-            return tensor.detach()  # it is not cut for its other readers
-        return tensor
+            self._note(unit, tensor)
+            return self._cut(tensor, [])
+        flows = self._flows_of((tensor,))
+        return self._cut(tensor, flows) if flows else tensor
 
     def _leave(self, unit: Unit, tensor: Tensor) -> Tensor:
+        if unit.name not in self._entered:
+            raise ModelError(
+                f"'{unit.name}' takes no tensor or returns several: which would receive the error?",
+                notes=[f"decided by {unit.decided_by}"],
+                help="route the error of modules that take a tensor and return a single one",
+            )
+        self._entered.remove(unit.name)
         if unit.point == "block":
-            return self._receive(unit, tensor)
+            return self._receive([Flow(unit)], tensor)
         if unit.point == "activation":
-            self._open.append((tensor, unit))
+            self._follow(tensor, [Flow(unit)])
         return tensor
 
     def _at_source(self, tensor: Tensor, name: str) -> Tensor:
-        return deliver(self._model, self._routes, self._received, tensor, name)
+        if not tensor.is_floating_point():
+            return tensor
+        self._ran.append(name)
+        return deliver(self._model, self._routes, self.received, tensor, name)
 
-    def _receive(self, unit: Unit, tensor: Tensor) -> Tensor:
-        head = None if unit.head is None else getattr(self._model, unit.head)
-        entry = tensor if head is None else head(tensor)
-        self._received.append(Received(unit.name, tensor, entry))
-        keeps_path = unit.point == "activation" and not unit.cut
-        return tensor if keeps_path else tensor.detach()
+    def _read(self, tensor: Tensor) -> Tensor:
+        """A tensor as the next layer sees it: what has not received so far does so here."""
+        flows = self._flows_of((tensor,))
+        pending = [flow for flow in flows if not flow.received]
+        if pending:
+            tensor = self._receive(pending, tensor)
+        for flow in flows:
+            flow.read_by_layer = True
+        return self._cut_spent(tensor)
 
-    def _unit_of(self, values: Any) -> Unit | None:
-        """The first unit in order of execution whose output is among values, or in lists there."""
-        found: Unit | None = None
+    def _receive(self, flows: list[Flow], tensor: Tensor) -> Tensor:
+        """What goes on from a tensor that receives for the first of some units."""
+        for flow in flows:
+            flow.received = True
+        unit = min((flow.unit for flow in flows), key=lambda unit: unit.order)
+        self._note(unit, tensor)
+        if unit.cut:
+            return self._cut(tensor, flows)
+        self._follow(tensor, flows)
+        return tensor
+
+    def _note(self, unit: Unit, tensor: Tensor) -> None:
+        self.received.append(Received(unit, tensor, self._entry(unit, tensor)))
+
+    def _entry(self, unit: Unit, tensor: Tensor) -> Tensor:
+        head = unit.head
+        if head is None:
+            return tensor
+        layers = [(getattr(self._model, w), getattr(self._model, b)) for w, b in head.layers]
+        return classify(tensor, head.channel_dim, head.pooled, layers)
+
+    def _cut(self, tensor: Tensor, flows: list[Flow]) -> Tensor:
+        """The tensor for those who may send nothing back to the given flows."""
+        return cut(tensor)
+
+    def _cut_spent(self, tensor: Tensor) -> Tensor:
+        """The tensor, cut off if one that it came from has received and lets nothing else back."""
+        flows = self._flows_of((tensor,))
+        spent = any(flow.received and flow.unit.cut for flow in flows)
+        return self._cut(tensor, flows) if spent else tensor
+
+    def _flows_of(self, values: Any) -> list[Flow]:
+        """The flows whose tensors are among values, or in containers there."""
+        found: list[Flow] = []
         for value in values:
             if isinstance(value, tuple | list):
-                inner = self._unit_of(value)
-                if inner is not None and (found is None or inner.order < found.order):
-                    found = inner
+                found += [flow for flow in self._flows_of(value) if flow not in found]
             elif isinstance(value, Tensor):
-                for tensor, unit in self._open:
-                    if tensor is value and (found is None or unit.order < found.order):
-                        found = unit
+                for item in self._followed:
+                    if item.tensor is value:
+                        found += [flow for flow in item.flows if flow not in found]
         return found
 
-    def _follow(self, unit: Unit, out: Any) -> None:
+    def _follow(self, out: Any, flows: list[Flow]) -> None:
         if isinstance(out, tuple | list):
             for item in out:
-                self._follow(unit, item)
+                self._follow(item, flows)
         elif isinstance(out, Tensor) and out.is_floating_point():
-            self._open.append((out, unit))
+            self._followed.append(_Followed(out, flows))
 
 
-def deliver(
-    model: nn.Module, routes: Routes, received: list[Received], output: Tensor, source: str
-) -> Tensor:
-    """The output of a source, whose error will reach what has received so far.
-
-    Args:
-        model: holds the feedback matrices.
-        routes: what is sent where.
-        received: in order of execution.
-        output: of the source.
-        source: its name, empty for the model itself.
-    """
-    groups: dict[tuple[bool, bool], list[tuple[Received, Delivery]]] = {}
-    for item in received:
-        delivery = routes.deliveries.get((source, item.unit))
-        if delivery is not None:
-            way = (delivery.targets, delivery.mean)
-            groups.setdefault(way, []).append((item, delivery))
-    for (targets, mean), pairs in groups.items():
-        entries = [item.entry for item, _ in pairs]
-        matrices = [getattr(model, delivery.matrix) for _, delivery in pairs]
-        names = ";".join(item.unit for item, _ in pairs)
-        projections = ";".join(delivery.projection for _, delivery in pairs)
-        output = broadcast(output, entries, matrices, names, projections, targets, mean)
-    return output
+def _mapped(function: Callable[[Tensor], Tensor], value: Any) -> Any:
+    """A structure of arguments with a function applied to its tensors."""
+    if isinstance(value, Tensor):
+        return function(value)
+    if isinstance(value, tuple | list):
+        return type(value)([_mapped(function, item) for item in value])
+    if isinstance(value, dict):
+        return {key: _mapped(function, item) for key, item in value.items()}
+    return value

@@ -1,25 +1,20 @@
-"""Who receives errors and in what shape: from the plan, and from a forward pass of the model."""
+"""The layers and blocks of a plan whose errors are routed."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
+from torch import nn
 
-from fxbio.bind.binding import Routes, Unit
-from fxbio.bind.broadcast_scope import BroadcastScope, Received
+from fxbio.bind.binding import Unit
 from fxbio.errors import PolicyError
-from fxbio.graph.capture import run_for_structure
-from fxbio.graph.inputs import ExampleInputs
 from fxbio.graph.site import Site
 from fxbio.policy.patterns import glob_matches
 from fxbio.policy.plan import Assignment, Plan
 from fxbio.rules.broadcast import BroadcastRule
 
-__all__ = ["Observed", "RoutedUnit", "observe", "routed_units"]
+__all__ = ["RoutedUnit", "routed_units"]
 
 
 @dataclass(frozen=True)
@@ -58,7 +53,7 @@ def routed_units(model: nn.Module, plan: Plan) -> list[RoutedUnit]:
                 help="select the whole block in one entry",
             )
         order = site.order if earlier is None else earlier[0].unit.order
-        unit = Unit(name, order, rule.at, rule.skip == "cut")
+        unit = Unit(name, order, rule.at, rule.skip == "cut", str(assignment.decided_by))
         found[name] = (RoutedUnit(unit, rule, site, model.get_submodule(site.owner)), assignment)
     return [routed for routed, _ in found.values()]
 
@@ -91,58 +86,3 @@ def _layer_of(plan: Plan, assignment: Assignment) -> str:
         ],
         help="route the error of a whole block: {at: block, block: GLOB}, or choose another rule",
     )
-
-
-@dataclass
-class Observed:
-    """What one forward pass with marks showed."""
-
-    receivers: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    """Shape of what received, by the name of the unit."""
-    sources: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    """Shape of the output whose error is sent, by the name of the source."""
-    reached: dict[str, set[str]] = field(default_factory=dict)
-    """Units that had received when a source ran, by its name."""
-
-
-class _ObservingScope(BroadcastScope):
-    """Notes shapes, and delivers nothing."""
-
-    def __init__(self, model: nn.Module, routes: Routes, observed: Observed) -> None:
-        super().__init__(model, routes, [])
-        self._observed = observed
-
-    def _at_source(self, tensor: Tensor, name: str) -> Tensor:
-        self.note(name, tensor)
-        return tensor
-
-    def note(self, source: str, tensor: Tensor) -> None:
-        self._observed.sources[source] = tuple(tensor.shape)
-        units = {item.unit for item in self._received}
-        self._observed.reached.setdefault(source, set()).update(units)
-
-    def _receive(self, unit: Unit, tensor: Tensor) -> Tensor:
-        self._observed.receivers[unit.name] = tuple(tensor.shape)
-        self._received.append(Received(unit.name, tensor, tensor))
-        return tensor
-
-
-def observe(model: nn.Module, routes: Routes, inputs: ExampleInputs) -> Observed:
-    """Run a model whose units are marked, and see what would receive and what would send."""
-
-    def run(args: Any, kwargs: Any) -> Observed:
-        observed = Observed()
-        scope = _ObservingScope(model, routes, observed)
-        with torch.enable_grad(), scope:
-            out = model(*args, **kwargs)
-        outputs = [t for t in tree_leaves(out) if isinstance(t, Tensor) and t.is_floating_point()]
-        if "" in routes.sources:
-            if len(outputs) != 1:
-                raise PolicyError(
-                    f"the model returns {len(outputs)} tensors: which error is to be sent?",
-                    help="name the modules whose output's error it is: with: {source: [head]}",
-                )
-            scope.note("", outputs[0])
-        return observed
-
-    return run_for_structure(model, inputs, run)

@@ -10,7 +10,7 @@ from torch import Tensor, fx
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from fxbio.bind.binding import Mark, ModuleBinding
-from fxbio.bind.broadcast_scope import BroadcastScope, Received, deliver
+from fxbio.bind.broadcast_scope import BroadcastScope
 from fxbio.bind.retrace import record_as_leaf
 from fxbio.ops.mark import ENTER, mark
 
@@ -60,12 +60,10 @@ class RouteForward(Owner):
             return super().forward(*args, **kwargs)
         routes = self._fxbio_binding.routes
         assert routes is not None
-        received: list[Received] = []
-        with BroadcastScope(self, routes, received):
+        scope = BroadcastScope(self, routes)
+        with scope:
             out = super().forward(*args, **kwargs)
-        if "" in routes.sources:
-            out = tree_map_only(Tensor, lambda t: deliver(self, routes, received, t, ""), out)
-        return out
+        return scope.finish(out)
 
 
 def _differentiated() -> bool:
@@ -77,12 +75,15 @@ def _proxy_in(values: Any) -> fx.Proxy | None:
 
 
 def _mark_output(m: Mark, tensor: Tensor) -> Tensor:
-    return mark(tensor, m.event, m.name)
+    return mark(tensor, m.event, m.name) if tensor.is_floating_point() else tensor
 
 
 def _mark_input(name: str, args: Any, kwargs: Any) -> tuple[Any, Any]:
     """The arguments with a mark on the first tensor among them."""
-    if args:
-        return (mark(args[0], ENTER, name), *args[1:]), kwargs
-    first = next(iter(kwargs))
-    return args, {**kwargs, first: mark(kwargs[first], ENTER, name)}
+    for place, value in enumerate(args):
+        if isinstance(value, Tensor) and value.is_floating_point():
+            return (*args[:place], mark(value, ENTER, name), *args[place + 1 :]), kwargs
+    for key, value in kwargs.items():
+        if isinstance(value, Tensor) and value.is_floating_point():
+            return args, {**kwargs, key: mark(value, ENTER, name)}
+    return args, kwargs

@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fxbio.ops.labels import recovered_labels
 from fxbio.rules.projection import feature_error, parse_projection
 
-__all__ = ["LABEL", "broadcast", "label_distribution"]
+__all__ = ["LABEL", "broadcast"]
 
 LABEL = "label"
 """In the place of a projection: the receiver is itself a classifier, trained on the labels."""
@@ -31,14 +32,18 @@ def broadcast(
         output: (N, K) or (N, …, K), or (N, K, …) with two or more dimensions behind.
         receivers: tensors with a leading dimension of N.
         feedback: the matrix of each receiver, an empty tensor for ``label``.
-        names: of the receivers, with semicolons between them, for those who read the graph.
+        names: of the receivers, with semicolons between them.
         projections: spec string of each, or ``label``, with semicolons between them.
         targets: project the labels instead of the error (Frenkel et al. 2021, DRTP).
         mean: whether the loss is the mean over the batch; used with labels only.
 
     Returns:
         A copy of ``output``. A custom op must not return its argument.
+
+    Raises:
+        ModelError: when a matrix does not fit its receiver.
     """
+    _check(receivers, feedback, names, projections)
     return output.clone()
 
 
@@ -52,26 +57,33 @@ def _(
     targets: bool,
     mean: bool,
 ) -> Tensor:
+    _check(receivers, feedback, names, projections)
     return torch.empty_like(output)
+
+
+def _check(receivers: list[Tensor], feedback: list[Tensor], names: str, projections: str) -> None:
+    parts = zip(names.split(";"), projections.split(";"), receivers, feedback, strict=True)
+    for name, spec, receiver, matrix in parts:
+        if spec != LABEL:
+            parse_projection(spec).check(name, matrix.shape, receiver.shape)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     out, receivers, feedback, _, projections, ctx.targets, ctx.mean = inputs
     ctx.projections = projections.split(";")
-    labelled = ctx.targets or LABEL in ctx.projections
+    ctx.labelled = ctx.targets or LABEL in ctx.projections
     heads = [r for r, spec in zip(receivers, ctx.projections, strict=True) if spec == LABEL]
     ctx.shapes = [r.shape for r in receivers]
     ctx.dtypes = [r.dtype for r in receivers]
-    ctx.labelled = labelled
-    ctx.save_for_backward(*feedback, *heads, *([out] if labelled else []))
+    ctx.save_for_backward(*feedback, *heads, *([out] if ctx.labelled else []))
 
 
 def _backward(ctx: Any, error: Tensor) -> tuple[Any, ...]:
     count = len(ctx.projections)
     feedback, rest = ctx.saved_tensors[:count], list(ctx.saved_tensors[count:])
-    labels = label_distribution(rest[-1], error, ctx.mean) if ctx.labelled else None
+    labels = recovered_labels(rest[-1], error, ctx.mean) if ctx.labelled else error
     factor = 1.0 / error.shape[0] if ctx.mean else 1.0
-    sent = labels * factor if ctx.targets and labels is not None else error
+    sent = labels * factor if ctx.targets else error
     found: list[Tensor] = []
     for spec, matrix, shape, dtype in zip(
         ctx.projections, feedback, ctx.shapes, ctx.dtypes, strict=True
@@ -85,23 +97,9 @@ def _backward(ctx: Any, error: Tensor) -> tuple[Any, ...]:
 
 
 def _project(spec: str, error: Tensor, matrix: Tensor, shape: torch.Size) -> Tensor:
-    features = feature_error(error, shape)
-    return parse_projection(spec).project(features, matrix.to(features.dtype), shape)
-
-
-def label_distribution(output: Tensor, error: Tensor, mean: bool) -> Tensor:
-    """The labels that a softmax cross-entropy must have had to send this error.
-
-    ``e = (softmax(a) − y)/N`` with the mean over the batch, so ``y = softmax(a) − N e``: exact for
-    hard, smoothed and mixed labels.
-
-    Args:
-        output: logits ``a``, (N, K).
-        error: ``e``, (N, K).
-        mean: whether the loss is the mean over the batch, and not the sum.
-    """
-    factor = error.shape[0] if mean else 1
-    return output.float().softmax(-1) - factor * error.float()
+    projection = parse_projection(spec)
+    features = feature_error(error, projection.leading)
+    return projection.project(features, matrix.to(features.dtype), shape)
 
 
 broadcast.register_autograd(_backward, setup_context=_setup_context)

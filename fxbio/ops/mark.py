@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fxbio.errors import ModelError
+
 __all__ = ["ENTER", "LEAVE", "SOURCE", "mark"]
 
 ENTER, LEAVE, SOURCE = "enter", "leave", "source"
@@ -20,6 +22,8 @@ ENTER, LEAVE, SOURCE = "enter", "leave", "source"
 @torch.library.custom_op("fxbio::mark", mutates_args=())
 def mark(x: Tensor, event: str, name: str) -> Tensor:
     """A copy of ``x``, where no scope is active; a scope answers the mark without running it.
+
+    No error passes a mark that was not answered: it would be backprop's.
 
     Args:
         x: any tensor.
@@ -34,8 +38,17 @@ def _(x: Tensor, event: str, name: str) -> Tensor:
     return torch.empty_like(x)
 
 
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.name = inputs[2]
+
+
 def _backward(ctx: Any, error: Tensor) -> tuple[Tensor | None, ...]:
-    return error, None, None
+    raise ModelError(
+        f"'{ctx.name}' ran outside of the model that routes its error, so its rule was not there",
+        notes=["it was called by itself, or activation checkpointing recomputed it"],
+        help="call the whole model; checkpoint the whole model, or only what lies inside of a "
+        "block; or run it under plain backprop: with fxbio.backprop(model)",
+    )
 
 
-mark.register_autograd(_backward)
+mark.register_autograd(_backward, setup_context=_setup_context)

@@ -27,9 +27,11 @@ class ConvGeometry:
 
     kernel: tuple[int, ...]
     stride: tuple[int, ...]
-    padding: tuple[int, ...]
+    before: tuple[int, ...]
+    """Padding in front, by dimension."""
+    after: tuple[int, ...]
+    """Padding behind."""
     dilation: tuple[int, ...]
-    outputs: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,9 @@ class ReceiverInfo:
     """What a rule may know about a receiver and the error that is sent to it."""
 
     name: str
-    """Path of the layer or block, and of the source where that is not the model's output."""
+    """Path of the layer or block."""
+    source: str
+    """Path of the module whose output's error is sent; empty for the model's output."""
     shape: tuple[int, ...]
     """Of the tensor that receives the error, batch first."""
     channel_dim: int
@@ -47,8 +51,11 @@ class ReceiverInfo:
     leading: int
     """How many leading dimensions the error shares with it; 1 for the batch alone."""
     largest: int
-    """Entries per sample of the largest receiver."""
+    """Entries of the largest receiver of the same source."""
+    error_dims: int = 2
+    """Number of dimensions of the error, before it is summed over positions."""
     conv: ConvGeometry | None = None
+    """Of a convolution that receives at its input."""
 
     @property
     def entries(self) -> int:
@@ -63,6 +70,8 @@ class BroadcastRule(Rule):
     family: ClassVar[Family] = "broadcast"
     sends_targets: ClassVar[bool] = False
     """Whether the labels are sent, and not the error."""
+    needs_labels: ClassVar[bool] = False
+    """Whether the labels are recovered from the error."""
 
     at: Point = "activation"
     """Where the error is injected: activation (behind the nonlinearity that follows the layer, or
@@ -73,8 +82,8 @@ class BroadcastRule(Rule):
     """Modules whose outputs' errors are sent, for instance the heads of a detector; by default the
     output of the model."""
     skip: Literal["cut", "sum"] = "cut"
-    """What else reads the tensor that receives the error: cut sends nothing back from there, sum
-    adds it, as where only the input of the layer is cut off from a residual connection."""
+    """What else reads the tensor that receives the error, as a residual connection does: cut lets
+    nothing back from there, sum adds it, and only the layers of such rules send nothing back."""
 
     def __post_init__(self) -> None:
         check_choice("at", self.at, get_args(Point))
@@ -90,6 +99,11 @@ class BroadcastRule(Rule):
                 "at the input of a layer the error can only be added to that of other readers",
                 help="write skip: sum beside at: input, or choose at: activation to cut them off",
             )
+        if self.at == "block" and self.skip == "sum":
+            raise RuleError(
+                "behind a block everything is cut off",
+                help="drop skip: sum, or choose at: activation or at: input",
+            )
 
     def matrix(self, receiver: ReceiverInfo, generator: torch.Generator) -> Tensor:
         """The fixed feedback matrix of a receiver, float32 on the CPU."""
@@ -97,11 +111,22 @@ class BroadcastRule(Rule):
 
     def matrix_name(self, receiver: ReceiverInfo) -> str:
         """What the matrix is drawn by, besides the seed; receivers of one name share it."""
-        return receiver.name
+        return f"{receiver.name} <- {receiver.source}" if receiver.source else receiver.name
 
     def carrier(self, receiver: ReceiverInfo) -> Projection:
         """How the matrix is applied."""
         raise NotImplementedError(f"rule '{self.name}' does not define carrier()")
+
+    @property
+    def fixes_size(self) -> bool:
+        """Whether its matrices fit receivers of one size only."""
+        return False
+
+    def unserved(self, receiver: ReceiverInfo) -> str | None:
+        """Why this rule cannot serve a receiver, or ``None`` when it can."""
+        if self.needs_labels and receiver.error_dims != 2:
+            return "labels are recovered from the error of an output of shape (N, K) alone"
+        return None
 
     def unsupported(self, info: WeightInfo) -> str | None:
         if info.op == "norm":

@@ -12,7 +12,8 @@ from torch import Tensor
 from fxbio.errors import RuleError
 from fxbio.rules.base import rule
 from fxbio.rules.broadcast import BroadcastRule, ReceiverInfo, check_choice
-from fxbio.rules.projection import Channel, Conv, Dense, Projection
+from fxbio.rules.fan import WeightInfo
+from fxbio.rules.projection import Channel, Conv, Dense, Projection, Shared
 
 __all__ = ["DirectFeedback", "DirectRandomTargets"]
 
@@ -29,7 +30,7 @@ class DirectFeedback(BroadcastRule):
     uses. The last layer, which the error reaches without a receiver, learns from it exactly.
 
     ==================== ==============================================================
-    init                 entries of B, for F entries of the receiver and K of the error
+    init                 entries of B, for F columns of B and K classes of the error
     ==================== ==============================================================
     ``nokland``          uniform within ``±1/√F``
     ``launay-2019``      normal, variance ``1/(F K)``
@@ -38,6 +39,8 @@ class DirectFeedback(BroadcastRule):
     ``biotorch-kaiming`` uniform, variance ``1/(3 C k²)``
     a number             normal with that deviation
     ==================== ==============================================================
+
+    F is the number of entries of the receiver, or of its channels with ``projection: channel``.
     """
 
     paper: ClassVar[str] = "Nøkland 2016, arXiv 1609.01596; Launay et al. 2020, arXiv 2006.12878"
@@ -68,54 +71,74 @@ class DirectFeedback(BroadcastRule):
             )
 
     def matrix_name(self, receiver: ReceiverInfo) -> str:
-        return f"shared by {receiver.largest}" if self.projection == "shared" else receiver.name
+        if self.projection != "shared":
+            return super().matrix_name(receiver)
+        return f"shared by {receiver.largest} <- {receiver.source}"
 
     def matrix(self, receiver: ReceiverInfo, generator: torch.Generator) -> Tensor:
         """B: (K, F), (K, C) or (K, C, k…)."""
-        shape = (receiver.classes, *self._columns(receiver))
-        bound, normal = self._size(receiver, shape)
-        if normal:
-            drawn = torch.randn(shape, generator=generator) * bound
+        columns = self._columns(receiver)
+        shape = (receiver.classes, *columns)
+        size = self._size(receiver, columns)
+        if self._normal:
+            drawn = torch.randn(shape, generator=generator) * size
         else:
-            drawn = (torch.rand(shape, generator=generator) * 2 - 1) * bound
+            drawn = (torch.rand(shape, generator=generator) * 2 - 1) * size
         if self.projection == "sparse":
             drawn *= torch.rand(shape, generator=generator) < self.density
         return drawn
 
+    def carrier(self, receiver: ReceiverInfo) -> Projection:
+        leading, geometry = receiver.leading, receiver.conv
+        if self.projection == "conv" and geometry is not None:
+            sides = (geometry.before, geometry.after)
+            return Conv(leading, geometry.stride, *sides, geometry.dilation)
+        if self.projection in ("channel", "conv"):
+            return Channel(leading, receiver.channel_dim)
+        if self.projection == "shared":
+            own = self._size(receiver, (receiver.entries,))
+            return Shared(leading, own / self._size(receiver, (receiver.largest,)))
+        return Dense(leading)
+
+    @property
+    def fixes_size(self) -> bool:
+        return self.projection in ("dense", "sparse", "shared")
+
+    def unsupported(self, info: WeightInfo) -> str | None:
+        if self.projection == "conv" and info.op.startswith("conv_transpose"):
+            return "feedback shaped like a kernel is defined for convolutions and linear layers"
+        return super().unsupported(info)
+
     def _columns(self, receiver: ReceiverInfo) -> tuple[int, ...]:
         channels = receiver.shape[receiver.channel_dim]
-        if self.projection == "shared":
-            return (receiver.largest,)
-        if self.projection == "conv":
-            return (channels, *(receiver.conv.kernel if receiver.conv else ()))
-        return (channels,) if self.projection == "channel" else (receiver.entries,)
+        match self.projection:
+            case "shared":
+                return (receiver.largest,)
+            case "conv":
+                return (channels, *(receiver.conv.kernel if receiver.conv else ()))
+            case "channel":
+                return (channels,)
+            case "dense" | "sparse":
+                return (receiver.entries,)
 
-    def _size(self, receiver: ReceiverInfo, shape: tuple[int, ...]) -> tuple[float, bool]:
-        """Bound of a uniform or deviation of a normal distribution, and whether it is normal."""
-        classes, entries = receiver.classes, math.prod(shape[1:])
+    @property
+    def _normal(self) -> bool:
+        return self.init == "launay-2019" or not isinstance(self.init, str)
+
+    def _size(self, receiver: ReceiverInfo, columns: tuple[int, ...]) -> float:
+        """Bound of the uniform, or deviation of the normal distribution."""
         if not isinstance(self.init, str):
-            return float(self.init), True
-        taps = math.prod(shape[2:])
+            return float(self.init)
+        classes, entries, taps = receiver.classes, math.prod(columns), math.prod(columns[1:])
         match self.init:
-            case "nokland":
-                return 1 / math.sqrt(receiver.entries), False
+            case "nokland" | "biotorch-kaiming":
+                return 1 / math.sqrt(entries)
             case "launay-2019":
-                return 1 / math.sqrt(receiver.entries * classes), True
+                return 1 / math.sqrt(entries * classes)
             case "launay-2020":
-                return 1 / math.sqrt(receiver.largest), False
+                return 1 / math.sqrt(receiver.largest)
             case "biotorch-xavier":
-                return math.sqrt(6 / (shape[1] * taps + classes * taps)), False
-            case "biotorch-kaiming":
-                return 1 / math.sqrt(entries), False
-
-    def carrier(self, receiver: ReceiverInfo) -> Projection:
-        if self.projection == "channel" or (self.projection == "conv" and receiver.conv is None):
-            return Channel(receiver.channel_dim)
-        if self.projection == "conv":
-            assert receiver.conv is not None
-            geometry = receiver.conv
-            return Conv(geometry.stride, geometry.padding, geometry.dilation, geometry.outputs)
-        return Dense()
+                return math.sqrt(6 / (entries + classes * taps))
 
 
 @rule("drtp", aliases=("direct-random-target-projection",))
@@ -129,6 +152,7 @@ class DirectRandomTargets(DirectFeedback):
 
     paper: ClassVar[str] = "Frenkel et al. 2021, Frontiers in Neuroscience 15:629892"
     sends_targets: ClassVar[bool] = True
+    needs_labels: ClassVar[bool] = True
 
     reduction: Literal["mean", "sum"] = "mean"
     """How the loss adds up the batch."""

@@ -5,15 +5,19 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-from torch import nn
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from fxbio.errors import RuleError
 from fxbio.rules.base import Family, rule
 from fxbio.rules.broadcast import BroadcastRule, ReceiverInfo, check_choice
 
-__all__ = ["GreedyLearning"]
+__all__ = ["GreedyLearning", "classify"]
+
+_POOLS: tuple[Any, ...] = (F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)
 
 
 @rule("dgl", aliases=("decoupled-greedy-learning",))
@@ -28,6 +32,7 @@ class GreedyLearning(BroadcastRule):
 
     paper: ClassVar[str] = "Belilovsky et al. 2020, arXiv 1901.08164"
     family: ClassVar[Family] = "local"
+    needs_labels: ClassVar[bool] = True
 
     pool: int = 2
     """Positions a side that the classifier sees of an image."""
@@ -42,16 +47,39 @@ class GreedyLearning(BroadcastRule):
         if self.pool < 1 or self.hidden < 0:
             raise RuleError("pool must be at least 1 and hidden at least 0")
 
-    def head(self, receiver: ReceiverInfo) -> nn.Module:
-        """The classifier of a receiver, with the initialisation of its layers."""
-        spatial = len(receiver.shape) - 2 if receiver.channel_dim == 1 else 0
-        channels = receiver.shape[receiver.channel_dim]
-        sizes = [min(self.pool, size) for size in receiver.shape[2:]] if spatial else []
-        pools = {1: nn.AdaptiveAvgPool1d, 2: nn.AdaptiveAvgPool2d, 3: nn.AdaptiveAvgPool3d}
-        features = channels * math.prod(sizes) if spatial else receiver.entries
-        widths = [features, *([self.hidden] if self.hidden else []), receiver.classes]
-        layers: list[nn.Module] = [pools[spatial](tuple(sizes))] if spatial else []
-        layers.append(nn.Flatten())
-        for inputs, outputs in itertools.pairwise(widths):
-            layers += [nn.Linear(inputs, outputs), nn.ReLU()]
-        return nn.Sequential(*layers[:-1])
+    def pooled(self, receiver: ReceiverInfo) -> tuple[int, ...]:
+        """Positions by dimension that the classifier sees; empty without any."""
+        positions = list(receiver.shape[1:])
+        positions.pop(receiver.channel_dim - 1 if receiver.channel_dim > 0 else -1)
+        return tuple(min(self.pool, size) for size in positions)
+
+    def layers(self, receiver: ReceiverInfo, generator: torch.Generator) -> list[nn.Linear]:
+        """The layers of the classifier, as torch initialises them."""
+        inputs = receiver.shape[receiver.channel_dim] * math.prod(self.pooled(receiver))
+        widths = [inputs, *([self.hidden] if self.hidden else []), receiver.classes]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(generator.initial_seed())
+            return [nn.Linear(before, after) for before, after in itertools.pairwise(widths)]
+
+
+def classify(
+    x: Tensor,
+    channel_dim: int,
+    pooled: tuple[int, ...],
+    layers: list[tuple[Tensor, Tensor]],
+) -> Tensor:
+    """What the classifier of a receiver says, (N, K).
+
+    Args:
+        x: the receiver.
+        channel_dim: its dimension of channels.
+        pooled: positions by dimension that the classifier sees.
+        layers: weight and bias of its layers.
+    """
+    x = x.movedim(channel_dim, 1)
+    if pooled:
+        x = _POOLS[len(pooled) - 1](x, pooled)
+    x = x.flatten(1)
+    for weight, bias in layers[:-1]:
+        x = F.linear(x, weight, bias).relu()
+    return F.linear(x, *layers[-1])

@@ -1,0 +1,133 @@
+"""Handing what has received to the source of its error."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from fxbio.bind.binding import Delivery, Routes, Unit
+from fxbio.errors import ModelError, PolicyError
+from fxbio.ops.broadcast import LABEL, broadcast
+
+__all__ = ["Received", "check_delivered", "check_single", "deliver"]
+
+
+@dataclass
+class Received:
+    """A tensor that is to receive an error."""
+
+    unit: Unit
+    """The layer or block that it belongs to."""
+    tensor: Tensor
+    """Its value, with its history."""
+    entry: Tensor
+    """What the error is sent to: the tensor, or what a classifier makes of it."""
+    sources: list[str] = field(default_factory=list)
+    """Whose errors it is going to receive."""
+
+
+def deliver(
+    model: nn.Module, routes: Routes, received: list[Received], output: Tensor, source: str
+) -> Tensor:
+    """The output of a source, whose error will reach what has received so far.
+
+    Args:
+        model: holds the feedback matrices.
+        routes: what is sent where.
+        received: in order of execution.
+        output: of the source.
+        source: its name, empty for the model itself.
+
+    Raises:
+        ModelError: where labels are needed, and autocast is to float16.
+    """
+    groups: dict[tuple[bool, bool], list[tuple[Received, Delivery]]] = {}
+    for item in received:
+        delivery = routes.deliveries.get((source, item.unit.name))
+        if delivery is None:
+            continue
+        item.sources.append(source)
+        if item.entry.requires_grad:
+            way = (delivery.targets, delivery.mean)
+            groups.setdefault(way, []).append((item, delivery))
+    for (targets, mean), pairs in groups.items():
+        if targets or any(delivery.projection == LABEL for _, delivery in pairs):
+            _check_precision(pairs[0][0].unit, output)
+        entries = [item.entry for item, _ in pairs]
+        matrices = [getattr(model, delivery.matrix) for _, delivery in pairs]
+        names = ";".join(item.unit.name for item, _ in pairs)
+        projections = ";".join(delivery.projection for _, delivery in pairs)
+        output = broadcast(output, entries, matrices, names, projections, targets, mean)
+    return output
+
+
+def check_single(routes: Routes, out: Any) -> None:
+    """Check that a model returns one tensor, whose error can be sent.
+
+    Raises:
+        PolicyError: when it returns none or several.
+    """
+    found = [t for t in tree_leaves(out) if isinstance(t, Tensor) and t.is_floating_point()]
+    if len(found) == 1:
+        return
+    asking = next(unit for unit in routes.units.values())
+    raise PolicyError(
+        f"the model returns {type(out).__name__} with {len(found)} tensors: which error is to be "
+        "sent?",
+        notes=[f"'{asking.name}' asks for the error of the output, decided by {asking.decided_by}"],
+        help="name the modules whose outputs the loss is made of: with: {source: [head]}",
+    )
+
+
+def check_delivered(routes: Routes, received: list[Received], ran: list[str]) -> None:
+    """Check that whatever received in one forward pass will get its error.
+
+    Args:
+        routes: what is sent where.
+        received: in one forward pass.
+        ran: sources that did.
+
+    Raises:
+        ModelError: naming the unit that would learn nothing.
+    """
+    for item in received:
+        name = item.unit.name
+        wanted = [source for source, unit in routes.deliveries if unit == name]
+        late = [source for source in wanted if source in ran and source not in item.sources]
+        if not item.entry.requires_grad or (item.sources and not late):
+            continue
+        if late:
+            problem = f"it ran after {' and '.join(_said(source) for source in late)}"
+        elif wanted:
+            problem = f"{' and '.join(_said(source) for source in wanted)} did not run"
+        elif item.unit.point == "input":
+            continue  # the input of the model, which learns nothing
+        else:
+            problem = "this forward pass took another path than the one that was captured"
+        raise ModelError(
+            f"no error would reach '{name}' after this forward pass",
+            notes=[problem, f"decided by {item.unit.decided_by}"],
+            help="run it under torch.no_grad() if nothing is to learn from it; otherwise transform "
+            "with example inputs that take this path, or name another 'source'",
+        )
+
+
+def _said(source: str) -> str:
+    return f"'{source}'" if source else "the output of the model"
+
+
+def _check_precision(unit: Unit, output: Tensor) -> None:
+    device = output.device.type
+    autocast = torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device)
+    if torch.float16 not in (output.dtype, autocast):
+        return
+    raise ModelError(
+        f"'{unit.name}' learns from labels that are recovered from the error, which float16 with "
+        "a gradient scaler makes impossible",
+        notes=[f"decided by {unit.decided_by}"],
+        help="use bfloat16 without a scaler: torch.autocast(device, torch.bfloat16)",
+    )

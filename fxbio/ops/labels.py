@@ -1,0 +1,65 @@
+"""The labels, recovered from the error of the model's own cross-entropy."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from fxbio.errors import ModelError
+
+__all__ = ["recovered_labels", "unchecked_labels"]
+
+_TOLERANCE = 0.02
+"""Below zero, for labels from errors that were rounded to bfloat16."""
+_checks = [_TOLERANCE]
+"""The tolerance in force, last; a list and no context variable, since CUDA's backward passes run
+on threads of their own."""
+
+
+@contextlib.contextmanager
+def unchecked_labels() -> Iterator[None]:
+    """Without the check that the labels are labels, for errors that come from no loss."""
+    _checks.append(math.inf)
+    try:
+        yield
+    finally:
+        _checks.pop()
+
+
+@torch.library.custom_op("fxbio::recovered_labels", mutates_args=())
+def recovered_labels(output: Tensor, error: Tensor, mean: bool) -> Tensor:
+    """The labels that a softmax cross-entropy must have had to send this error, in float32.
+
+    ``e = (softmax(a) − y)/N`` with the mean over the batch, so ``y = softmax(a) − N e``: exact for
+    hard, smoothed and mixed labels.
+
+    Args:
+        output: logits ``a``, (N, K).
+        error: ``e``, (N, K).
+        mean: whether the loss is the mean over the batch, and not the sum.
+
+    Raises:
+        ModelError: when they are no labels, because the loss is another one or was scaled up.
+    """
+    factor = error.shape[0] if mean else 1
+    labels = output.float().softmax(-1) - factor * error.float()
+    if bool((labels < -_checks[-1]).any()):
+        raise ModelError(
+            "the labels cannot be recovered from the error: some would be negative",
+            notes=[
+                f"with reduction: {'mean' if mean else 'sum'}, y = softmax(a) − "
+                f"{'N e' if mean else 'e'} reaches down to {float(labels.min()):.3g}"
+            ],
+            help="drtp and dgl need F.cross_entropy on the output itself, with the reduction that "
+            "their option says, unweighted, and not scaled: use bfloat16 instead of a GradScaler",
+        )
+    return labels
+
+
+@recovered_labels.register_fake
+def _(output: Tensor, error: Tensor, mean: bool) -> Tensor:
+    return torch.empty_like(output, dtype=torch.float32)
