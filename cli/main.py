@@ -17,7 +17,18 @@ from fxbio.errors import FxbioError, TrainError, VerificationError
 
 __all__ = ["COMMANDS", "EXIT_CODES", "cli", "main"]
 
-COMMANDS = ("inspect", "plan", "transform", "verify", "rules", "passes")
+COMMANDS = (
+    "inspect",
+    "plan",
+    "transform",
+    "verify",
+    "train",
+    "eval",
+    "runs",
+    "data",
+    "rules",
+    "passes",
+)
 """Subcommands in the order of the help; each is ``command`` in the file of its name."""
 
 EXIT_CODES = "Exit codes: 0 done; 1 a check or the run failed; 2 wrong usage, model or policy."

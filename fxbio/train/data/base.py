@@ -10,16 +10,29 @@ from torch.utils.data import Dataset
 
 from fxbio.train.data.annotations import CocoAnnotations
 
-__all__ = ["DataConfig", "DataSource"]
+__all__ = ["DataConfig", "DataName", "DataSource"]
+
+
+DataName = Literal[
+    "folder",
+    "coco",
+    "cifar10",
+    "cifar100",
+    "mnist",
+    "mnist5k",
+    "digits",
+    "shapes",
+    "shapes-coco",
+]
 
 
 @dataclass(frozen=True)
 class DataConfig:
     """The ``data`` section of a recipe. A size of 0 is the data set's own."""
 
-    name: str = "folder"
-    """folder, coco, cifar10, cifar100, mnist, mnist5k, digits, or shapes and shapes-coco, which are
-    generated at ``path`` when nothing is there."""
+    name: DataName = "folder"
+    """What kind of data set it is; shapes and shapes-coco are generated at ``path`` when nothing is
+    there."""
 
     path: str = ""
     """The folder on disk; digits and mnist5k come with a package and need none."""
@@ -44,18 +57,18 @@ class DataConfig:
     """Side to which the shorter edge is resized for evaluation, before the centre is cropped;
     0 is 8/7 of ``image_size`` where training crops images too, and ``image_size`` elsewhere."""
 
-    channels: int = 0
+    channels: Literal[0, 1, 3] = 0
     """1 makes images gray, 3 makes them RGB."""
 
-    augment: str = "auto"
+    augment: Literal["auto", "imagenet", "cifar", "flip", "none"] = "auto"
     """imagenet: a random part of the image, flipped or not; cifar: padded, cropped and flipped;
     flip; none. auto: imagenet for folders, cifar for CIFAR, flip for detection, else none."""
 
     min_area: float = 0.08
     """The smallest share of an image that the imagenet augmentation takes."""
 
-    auto_augment: str = "none"
-    """none, randaugment, trivialaugment, autoaugment or augmix."""
+    auto_augment: Literal["none", "randaugment", "trivialaugment", "autoaugment", "augmix"] = "none"
+    """A policy of random changes of colour and geometry, with torchvision's settings."""
 
     random_erase: float = 0.0
     """Probability that a rectangle of a training image is blanked."""
@@ -63,7 +76,7 @@ class DataConfig:
     workers: int = 4
     """Processes that load images, per rank; 0 loads in the training process."""
 
-    on_bad_image: str = "error"
+    on_bad_image: Literal["error", "skip"] = "error"
     """What an unreadable training image does: error stops; skip puts another image in its place and
     counts it. In the validation set it is always an error."""
 

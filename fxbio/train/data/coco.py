@@ -84,7 +84,9 @@ def open_coco(config: DataConfig) -> DataSource:
     with_boxes = np.unique(train.image_of_box()[~train.crowd])
     if not len(with_boxes):
         raise DataError(f"no image of {root / config.train_annotations} has a box", notes=findings)
-    readable, skipped = tolerant(CocoSet(folders[0], train, with_boxes), config.on_bad_image)
+    readable, skipped = tolerant(
+        CocoSet(folders[0], train, with_boxes), skip=config.on_bad_image == "skip"
+    )
     return DataSource(
         train=PreparedSet(readable, on_train),
         val=PreparedSet(CocoSet(folders[1], val, np.arange(len(val))), on_val),

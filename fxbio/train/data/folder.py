@@ -55,7 +55,7 @@ def open_folder(config: DataConfig, look: Look = IMAGENET) -> DataSource:
     train, val = (FolderSet(root / half, classes, channels) for half in ("train", "val"))
     findings = [*_findings("train", train, classes), *_findings("val", val, classes)]
     on_train, on_val = classification_transforms(config, look.in_channels(channels))
-    readable, skipped = tolerant(train, config.on_bad_image)
+    readable, skipped = tolerant(train, skip=config.on_bad_image == "skip")
     return DataSource(
         train=PreparedSet(readable, on_train),
         val=PreparedSet(val, on_val),

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from fxbio.errors import DataError, did_you_mean
+from fxbio.errors import DataError
 from fxbio.train.data.arrays import (
     open_cifar10,
     open_cifar100,
@@ -15,6 +15,7 @@ from fxbio.train.data.arrays import (
     open_mnist5k,
 )
 from fxbio.train.data.base import DataConfig, DataSource
+from fxbio.train.data.check_config import check_config
 from fxbio.train.data.coco import open_coco
 from fxbio.train.data.folder import open_folder
 from fxbio.train.data.make_shapes import make_shapes
@@ -37,10 +38,7 @@ def open_data(config: DataConfig, seed: int = 0) -> DataSource:
     Raises:
         DataError: when it is not there, or is broken in a way that cannot be worked around.
     """
-    if config.name not in DATA_SETS:
-        guess = did_you_mean(config.name, DATA_SETS)
-        notes = [*([guess] if guess else []), f"it may be: {', '.join(DATA_SETS)}"]
-        raise DataError(f"there is no kind of data set '{config.name}'", notes=notes)
+    check_config(config)
     return DATA_SETS[config.name](config, seed)
 
 

@@ -89,15 +89,9 @@ class PreparedSet(Dataset[Any]):
         return self.transform(*self.raw[index])
 
 
-def tolerant(raw: RawSet, on_bad_image: str) -> tuple[RawSet, Callable[[], tuple[str, ...]]]:
-    """A training set under ``data.on_bad_image``, and the names of what it passed over.
-
-    Raises:
-        DataError: for an unknown policy.
-    """
-    if on_bad_image == "error":
+def tolerant(raw: RawSet, *, skip: bool) -> tuple[RawSet, Callable[[], tuple[str, ...]]]:
+    """A training set that passes over the unreadable or not, and the names of what it met."""
+    if not skip:
         return raw, tuple
-    if on_bad_image == "skip":
-        skipping = SkippingSet(raw)
-        return skipping, skipping.skipped
-    raise DataError(f"data.on_bad_image cannot be '{on_bad_image}'", notes=["error or skip"])
+    skipping = SkippingSet(raw)
+    return skipping, skipping.skipped

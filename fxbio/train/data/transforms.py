@@ -15,7 +15,7 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from fxbio.errors import DataError, did_you_mean
+from fxbio.errors import DataError
 from fxbio.train.data.base import DataConfig
 
 __all__ = ["IMAGENET", "Look", "classification_transforms", "detection_transforms"]
@@ -29,7 +29,6 @@ _AUTO: dict[str, Callable[[], list[v2.Transform]]] = {
     "autoaugment": lambda: [v2.AutoAugment()],
     "augmix": lambda: [v2.AugMix()],
 }
-_AUGMENT = ("auto", "imagenet", "cifar", "flip", "none")
 
 
 @dataclass(frozen=True)
@@ -58,14 +57,8 @@ IMAGENET = Look(224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), augment="imag
 
 
 def classification_transforms(config: DataConfig, look: Look) -> tuple[Transform, Transform]:
-    """How images are prepared for training, and for evaluation.
-
-    Raises:
-        DataError: when an option has a value that it cannot have.
-    """
-    augment = _choice("augment", config.augment, _AUGMENT)
-    auto = _AUTO[_choice("auto_augment", config.auto_augment, _AUTO)]
-    augment = look.augment if augment == "auto" else augment
+    """How images are prepared for training, and for evaluation."""
+    augment = look.augment if config.augment == "auto" else config.augment
     size = config.image_size or look.size
     whole = [] if look.square and size == look.size else [v2.Resize(size), v2.CenterCrop(size)]
     resize = config.resize or (size * 8 // 7 if augment == "imagenet" else size)
@@ -73,7 +66,12 @@ def classification_transforms(config: DataConfig, look: Look) -> tuple[Transform
     finish = [v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True)]
     finish.append(v2.Normalize(look.mean, look.std, inplace=True))
     erase = [v2.RandomErasing(config.random_erase)] if config.random_erase else []
-    train = [*_geometry(augment, size, config.min_area, whole), *auto(), *finish, *erase]
+    train = [
+        *_geometry(augment, size, config.min_area, whole),
+        *_AUTO[config.auto_augment](),
+        *finish,
+        *erase,
+    ]
     return _OnImage(train), _OnImage([*centre, *finish])
 
 
@@ -83,19 +81,12 @@ def detection_transforms(config: DataConfig) -> tuple[Transform, Transform]:
     Raises:
         DataError: when an option is set that only classification has.
     """
-    augment = _choice("augment", config.augment, ("auto", "flip", "none"))
     for option in ("image_size", "resize", "channels", "random_erase", "auto_augment"):
         if getattr(config, option) != getattr(DataConfig, option):
             raise DataError(f"data.{option} does not apply to detection")
-    return _OnBoxes(flip=augment != "none"), _OnBoxes(flip=False)
-
-
-def _choice(option: str, value: str, allowed: Any) -> str:
-    if value in allowed:
-        return value
-    guess = did_you_mean(value, allowed)
-    notes = [*([guess] if guess else []), f"it may be: {', '.join(allowed)}"]
-    raise DataError(f"data.{option} cannot be '{value}'", notes=notes)
+    if config.augment in ("imagenet", "cifar"):
+        raise DataError(f"data.augment={config.augment} is for classification; use flip or none")
+    return _OnBoxes(flip=config.augment != "none"), _OnBoxes(flip=False)
 
 
 def _geometry(
