@@ -17,11 +17,11 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map_only
 
 from fxbio.bind.binding import Routes, Unit
-from fxbio.bind.cut import cut
 from fxbio.bind.deliver import Received, check_delivered, check_single, deliver
 from fxbio.errors import ModelError
 from fxbio.graph.activations import ACTIVATIONS
 from fxbio.graph.layer_calls import applies_layer
+from fxbio.ops.cut import cut
 from fxbio.ops.mark import ENTER, LEAVE
 from fxbio.rules.greedy import classify
 
