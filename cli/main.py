@@ -15,7 +15,7 @@ import click
 from fxbio import __version__
 from fxbio.errors import FxbioError, TrainError, VerificationError
 
-__all__ = ["COMMANDS", "EXIT_CODES", "cli", "main"]
+__all__ = ["COMMANDS", "EXIT_CODES", "cli", "exit_code", "main"]
 
 COMMANDS = (
     "inspect",
@@ -28,6 +28,7 @@ COMMANDS = (
     "data",
     "rules",
     "passes",
+    "data",
 )
 """Subcommands in the order of the help; each is ``command`` in the file of its name."""
 
@@ -87,10 +88,16 @@ def report(error: Exception) -> int:
     if isinstance(error, FxbioError):
         notes = (f"  = note: {note}" for note in getattr(error, "__notes__", ()))
         click.echo("\n".join((f": {error}", *notes)), err=True)
-        return _FAILED if isinstance(error, TrainError | VerificationError) else _USAGE
-    click.echo(f": unexpected {type(error).__name__}: {error}", err=True)
-    click.echo("  = help: see where it comes from with: fxbio --debug ...", err=True)
-    return _FAILED
+    else:
+        click.echo(f": unexpected {type(error).__name__}: {error}", err=True)
+        click.echo("  = help: see where it comes from with: fxbio --debug ...", err=True)
+    return exit_code(error)
+
+
+def exit_code(error: Exception) -> int:
+    """1 where a check or a run failed, 2 where it was asked for in a wrong way."""
+    failed = not isinstance(error, FxbioError) or isinstance(error, TrainError | VerificationError)
+    return _FAILED if failed else _USAGE
 
 
 @click.command(

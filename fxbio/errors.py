@@ -19,6 +19,7 @@ __all__ = [
     "ModelError",
     "PassError",
     "PolicyError",
+    "ProcessError",
     "RecordError",
     "RuleError",
     "TrainError",
@@ -128,6 +129,10 @@ class ConfigError(FxbioError):
 
 class TrainError(FxbioError):
     """A training run failed on its way."""
+
+
+class ProcessError(TrainError):
+    """It failed in one process, and the others cannot know why."""
 
 
 def did_you_mean(word: str, known: Iterable[str], limit: int = 3) -> str:

@@ -31,11 +31,10 @@ class Schedule:
         return self._warmup_factor(step) * self._factor(step)
 
     def apply(self, optimizer: Optimizer, step: int) -> None:
-        """Set the learning rate of every group for a step."""
+        """Set the learning rate of every group for a step, from its ``initial_lr``."""
         factor = self.factor(step)
         for group in optimizer.param_groups:
-            base = group.setdefault("initial_lr", group["lr"])
-            group["lr"] = base * factor
+            group["lr"] = group["initial_lr"] * factor
 
     def _at(self, epochs: float) -> int:
         return round(epochs * self.steps_per_epoch)

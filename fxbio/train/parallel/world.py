@@ -98,7 +98,7 @@ def join(device: Literal["auto", "cpu", "cuda"]) -> Iterator[World]:
     backend = "nccl" if chosen.type == "cuda" else "gloo"
     dist.init_process_group(backend, timeout=PATIENCE)
     try:
-        group = dist.group.WORLD if backend == "gloo" else dist.new_group(backend="gloo")
+        group: Any = dist.new_group(backend="gloo")
         yield World(chosen, dist.get_rank(), dist.get_world_size(), group)
     finally:
         dist.destroy_process_group()

@@ -1,0 +1,98 @@
+"""The model of a run: built, given its rules, and put where it is trained."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parallel import DistributedDataParallel
+
+from fxbio.api import transform
+from fxbio.bind.install import bound_modules
+from fxbio.errors import ConfigError
+from fxbio.plugins import load_entry_points, load_plugin
+from fxbio.policy import Policy
+from fxbio.record.record import plan_of
+from fxbio.reference import load_reference
+from fxbio.train.config import Recipe
+from fxbio.train.config.sections import PolicyConfig
+from fxbio.train.parallel.world import World
+
+__all__ = ["build_model", "memory_format", "read_policy", "wrap"]
+
+
+def build_model(recipe: Recipe, inputs: Any, world: World) -> nn.Module:
+    """Build, load weights, transform, and only then move: feedback is drawn on the CPU.
+
+    Args:
+        recipe: its sections ``model``, ``policy`` and ``train``.
+        inputs: what the model is captured with.
+        world: where it goes.
+
+    Raises:
+        FxbioError: when the model cannot be built, or the policy does not fit it.
+    """
+    policy = read_policy(recipe.policy)
+    settings = recipe.model
+    loaded = load_reference(
+        settings.reference, settings.args, settings.weights, seed=recipe.train.seed
+    )
+    model = transform(loaded.model, policy, inputs, inplace=True)
+    if recipe.train.sync_bn:
+        model = _synchronised(model, world)
+    model.to(world.device).to(memory_format=memory_format(recipe))  # type: ignore[call-overload]
+    if recipe.train.compile:
+        model.compile()
+    return model
+
+
+def read_policy(config: PolicyConfig) -> Policy:
+    """The policy of a recipe; its plug-ins are loaded first, for it may use their rules.
+
+    Raises:
+        FxbioError: when a plug-in or the policy is wrong.
+    """
+    load_entry_points()
+    for plugin in config.plugins:
+        load_plugin(plugin)
+    if config.file is not None:
+        return Policy.from_yaml(config.file)
+    return Policy.uniform(config.rule, **config.options)
+
+
+def memory_format(recipe: Recipe) -> torch.memory_format:
+    """In which order images and weights lie in memory."""
+    return torch.channels_last if recipe.train.channels_last else torch.contiguous_format
+
+
+def wrap(model: nn.Module, world: World) -> nn.Module:
+    """In DDP, where there are several processes."""
+    if world.size == 1:
+        return model
+    plan = plan_of(model)
+    stops = any(not plan.rule_of(a).passes_error for a in plan.rewritten())
+    return DistributedDataParallel(
+        model,
+        device_ids=[world.device] if world.device.type == "cuda" else None,
+        find_unused_parameters=stops,  # below a rule that stops the error nothing gets a gradient
+        gradient_as_bucket_view=True,
+    )
+
+
+def _synchronised(model: nn.Module, world: World) -> nn.Module:
+    if world.device.type != "cuda":
+        raise ConfigError(
+            "train.sync_bn works on CUDA devices only",
+            help="leave it out; statistics are then those of the batch of each process",
+        )
+    ruled = [path for path, m in bound_modules(model) if isinstance(m, _BatchNorm)]
+    if ruled:
+        raise ConfigError(
+            "train.sync_bn replaces normalisation layers, and the policy gives rules to some",
+            notes=[f"for instance {ruled[0]}"],
+            help="take 'op: norm' out of the policy, or leave sync_bn out",
+        )
+    synchronised: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    return synchronised

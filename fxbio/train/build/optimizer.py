@@ -1,0 +1,78 @@
+"""The optimizer of a recipe."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+import fxbio.optim
+from fxbio.errors import ConfigError, did_you_mean
+from fxbio.train.config.sections import OptimConfig
+
+__all__ = ["build_optimizer"]
+
+_CLASSES: dict[str, type[Optimizer]] = {
+    name: cls
+    for name, cls in vars(torch.optim).items()
+    if isinstance(cls, type) and issubclass(cls, Optimizer) and cls is not Optimizer
+}
+_NEEDS_CLOSURE = ("LBFGS",)
+
+
+def build_optimizer(config: OptimConfig, model: nn.Module) -> Optimizer:
+    """Any class of ``torch.optim`` over the parameters that learn.
+
+    Raises:
+        ConfigError: for an unknown class or an argument that it does not take.
+    """
+    cls = _find(config.name)
+    options = {"lr": config.lr, "weight_decay": config.weight_decay, **config.options}
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    if not parameters:
+        raise ConfigError(
+            "no parameter of the model learns", help="the policy must not freeze all of them"
+        )
+    if not config.weight_decay and "weight_decay" not in _arguments(cls):
+        del options["weight_decay"]
+    _check_options(cls, options)
+    try:
+        optimizer = cls(parameters, **options)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"torch.optim.{config.name} refuses its arguments: {error}") from error
+    for group in optimizer.param_groups:
+        group["initial_lr"] = group["lr"]
+    for constraint in config.constraints:
+        getattr(fxbio.optim, constraint)(optimizer)
+    return optimizer
+
+
+def _find(name: str) -> type[Optimizer]:
+    if name in _CLASSES and name not in _NEEDS_CLOSURE:
+        return _CLASSES[name]
+    if name in _NEEDS_CLOSURE:
+        raise ConfigError(f"{name} evaluates the loss several times a step, which does not work")
+    guess = did_you_mean(name.lower(), [known.lower() for known in _CLASSES])
+    raise ConfigError(
+        f"torch.optim has no class '{name}'",
+        notes=[*([guess] if guess else []), f"there are: {', '.join(sorted(_CLASSES))}"],
+        help="set it with: optim.name=SGD",
+    )
+
+
+def _arguments(cls: type[Optimizer]) -> list[str]:
+    return [name for name in inspect.signature(cls).parameters if name != "params"]
+
+
+def _check_options(cls: type[Optimizer], options: dict[str, Any]) -> None:
+    allowed = _arguments(cls)
+    for name in options:
+        if name not in allowed:
+            guess = did_you_mean(name, allowed)
+            raise ConfigError(
+                f"torch.optim.{cls.__name__} takes no argument '{name}'",
+                notes=[*([guess] if guess else []), f"allowed: {', '.join(allowed)}"],
+            )

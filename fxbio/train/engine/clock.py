@@ -1,0 +1,62 @@
+"""How fast a run goes, and how much of its time it waits for data."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from fxbio.train.engine.session import Session
+from fxbio.train.output.view import StepReport
+
+__all__ = ["Clock"]
+
+MEMORY = 0.95
+"""Weight of the past in the smoothed step time."""
+
+
+class Clock:
+    """Measures steps; evaluation and writing are between them and do not count."""
+
+    def __init__(self) -> None:
+        self.step_seconds = 0.0
+        self.wait_seconds = 0.0
+        self._started = time.perf_counter()
+        self._waited = 0.0
+
+    def restart(self) -> None:
+        """Begin a step."""
+        self._started, self._waited = time.perf_counter(), 0.0
+
+    def elapsed(self) -> float:
+        """Seconds since the step began."""
+        return time.perf_counter() - self._started
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """What is inside counts as waiting for data."""
+        start = time.perf_counter()
+        yield
+        self._waited += time.perf_counter() - start
+
+    def tick(self) -> None:
+        """End a step, and begin the next."""
+        seconds = time.perf_counter() - self._started
+        past = MEMORY if self.step_seconds else 0.0
+        self.step_seconds = past * self.step_seconds + (1 - past) * seconds
+        self.wait_seconds = past * self.wait_seconds + (1 - past) * self._waited
+        self.restart()
+
+    def report(self, session: Session, loss: float) -> StepReport:
+        """How training goes."""
+        progress, train = session.progress, session.recipe.train
+        seconds = max(self.step_seconds, 1e-9)
+        return StepReport(
+            step=progress.step,
+            epoch=session.epochs,
+            loss=loss,
+            lr=session.optimizer.param_groups[0]["lr"],
+            rate=train.batch_size / seconds,
+            waiting=self.wait_seconds / seconds,
+            remaining=(session.schedule.steps - progress.step) * seconds,
+        )

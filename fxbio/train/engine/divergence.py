@@ -1,0 +1,140 @@
+"""When numbers stop being finite: which layer was the first, which rule it has, what may help."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fxbio.errors import TrainError
+from fxbio.record.record import plan_of
+from fxbio.train.engine.session import Session
+
+__all__ = ["Diverged", "diverged"]
+
+
+class Diverged(TrainError):
+    """The loss or a gradient is not finite."""
+
+
+def diverged(
+    session: Session, batches: Sequence[Any], losses: dict[str, float], folder: Path | None
+) -> Diverged:
+    """Look for the layer where it began, write ``diverged.json``, and say all of it. Collective.
+
+    Args:
+        session: after the backward pass, before the step.
+        batches: what the step was taken on.
+        losses: of this process.
+        folder: where the first process writes; ``None`` to write nothing.
+    """
+    report = {
+        "rank": session.world.rank,
+        "losses": {name: _number(value) for name, value in losses.items()},
+        "layer": _first_bad_layer(session, batches),
+        "samples": _samples(session),
+    }
+    reports = session.world.collect(report)
+    if session.world.first and folder is not None:
+        content = {
+            "step": session.progress.step,
+            "lr": session.optimizer.param_groups[0]["lr"],
+            "ranks": reports,
+            "gradient_norms": _gradient_norms(session),
+        }
+        (folder / "diverged.json").write_text(json.dumps(content, indent=2) + "\n")
+    return _error(session, reports)
+
+
+def _error(session: Session, reports: list[dict[str, Any]]) -> Diverged:
+    found = next((r["layer"] for r in reports if r["layer"]), None)
+    lr = session.optimizer.param_groups[0]["lr"]
+    base = session.recipe.optim.lr
+    notes = [f"the learning rate was {lr:.3g}"]
+    if found:
+        notes.insert(0, f"the first layer that is not finite: {found}")
+    advice = [f"optim.lr={base / 10:g}"]
+    if not session.schedule.warmup:
+        advice.append("schedule.warmup_epochs=1")
+    if session.recipe.train.clip_norm is None:
+        advice.append("train.clip_norm=1")
+    return Diverged(
+        f"the loss or a gradient is not finite in step {session.progress.step}",
+        notes=[*notes, "the samples of the batch and the norms by layer are in diverged.json"],
+        help=f"try {' or '.join(advice)}; an earlier checkpoint is a start that is still sound",
+    )
+
+
+def _first_bad_layer(session: Session, batches: Sequence[Any]) -> str | None:
+    for batch in batches:
+        name = _first_bad_output(session, session.moved(batch))
+        if name is not None:
+            return f"{name} ({_rule_of(session.model, name)}), in its output"
+    bad = {n for n, p in session.model.named_parameters() if not _finite(p.grad)}
+    if not bad:
+        return None
+    order = [a.site.weight for a in plan_of(session.model).assignments]
+    # The error comes from behind: of the layers with a bad gradient the last was the first.
+    last = next((weight for weight in reversed(order) if weight in bad), sorted(bad)[-1])
+    name = last.rpartition(".")[0]
+    return f"{name} ({_rule_of(session.model, name)}), in the gradient of its weight"
+
+
+def _first_bad_output(session: Session, batch: Any) -> str | None:
+    """The first layer whose output is not finite, in a forward pass of its own."""
+    with _watching(session.model) as found, torch.no_grad(), session.precision.autocast():
+        with suppress(Exception):  # the user's code may refuse what is not finite with any error
+            session.task.loss(session.model, batch)
+    return found[0] if found else None
+
+
+@contextmanager
+def _watching(model: nn.Module) -> Iterator[list[str]]:
+    found: list[str] = []
+
+    def watch(name: str) -> Callable[..., None]:
+        def look(module: nn.Module, args: Any, output: Any) -> None:
+            if isinstance(output, Tensor) and not _finite(output):
+                found.append(name)
+
+        return look
+
+    leaves = [(name, m) for name, m in model.named_modules() if not any(m.children())]
+    handles = [module.register_forward_hook(watch(name)) for name, module in leaves]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _rule_of(model: nn.Module, module: str) -> str:
+    plan = plan_of(model)
+    rules = [a.rule for a in plan.assignments if module in (a.site.path, a.site.owner)]
+    return f"rule {rules[0]}" if rules else "no rule"
+
+
+def _samples(session: Session) -> list[int]:
+    sampler = session.sampler
+    return [pick.sample for pick in islice(iter(sampler), sampler.batch_size)]
+
+
+def _gradient_norms(session: Session) -> dict[str, float | str]:
+    named = session.model.named_parameters()
+    return {n: _number(float(p.grad.norm())) for n, p in named if p.grad is not None}
+
+
+def _finite(tensor: Tensor | None) -> bool:
+    return tensor is None or bool(torch.isfinite(tensor).all())
+
+
+def _number(value: float) -> float | str:
+    """JSON has no NaN."""
+    return value if math.isfinite(value) else str(value)

@@ -1,0 +1,134 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+from fxbio.train.engine.clock import Clock
+from fxbio.train.engine.divergence import diverged
+from fxbio.train.engine.evaluate import Interrupted, evaluate
+from fxbio.train.engine.outputs import Outputs
+from fxbio.train.engine.session import Session
+from fxbio.train.engine.snapshot import capture_run
+from fxbio.train.engine.step import backward, update
+from fxbio.train.output.view import duration, metrics_text
+from fxbio.train.parallel.signals import StopFlag
+
+__all__ = ["Loop"]
+
+
+class Loop:
+    """Steps, evaluations and checkpoints, in the order that the recipe says.
+
+    Args:
+        session: where it stands decides where the loop goes on.
+        outputs: what is written and shown.
+        stop: looked at between steps, by all processes together.
+    """
+
+    def __init__(self, session: Session, outputs: Outputs, stop: StopFlag) -> None:
+        self.session, self.outputs, self.stop = session, outputs, stop
+        self._clock = Clock()
+
+    def run(self) -> None:
+        """Train to the end.
+
+        Raises:
+            Interrupted: when some process was asked to stop; ``save`` keeps what was done.
+            Diverged: when a loss or a gradient is not finite.
+        """
+        session = self.session
+        session.model.train()
+        if session.progress.step == 0 and session.recipe.train.sanity_batches:
+            evaluate(
+                session, self.outputs.view, self.stop, limit=session.recipe.train.sanity_batches
+            )
+        with self.outputs.profiling(session.recipe.train.profile_steps) as profiled:
+            while session.progress.step < session.schedule.steps:
+                for batches in self._steps():
+                    self._step(batches)
+                    profiled()
+                self._finish_epoch()
+
+    def save(self, *, best: bool = False) -> None:
+        """Keep the state as it is now. Collective."""
+        self.outputs.save(capture_run(self.session), self.session.progress.step, best=best)
+        self.outputs.tell_status("running", self.session)
+
+    def _steps(self) -> Iterator[list[Any]]:
+        """What is left of the epoch, in groups of parts; each part is a batch of the loader."""
+        session = self.session
+        parts = session.recipe.train.accumulate
+        left = len(session.sampler) // session.sampler.batch_size
+        batches = iter(session.train_loader) if left else iter(())
+        self._clock.restart()
+        group: list[Any] = []
+        for _ in range(left):
+            if not (group and session.recipe.train.overfit_batch):
+                with self._clock.waiting():
+                    group = list(islice(batches, parts))
+            yield group
+
+    def _step(self, batches: list[Any]) -> None:
+        session = self.session
+        session.schedule.apply(session.optimizer, session.progress.step)
+        losses, finite = backward(session, batches)
+        stop, bad = session.world.agree(bool(self.stop), not finite)
+        if bad:
+            raise diverged(session, batches, losses, self.outputs.path)
+        update(session)
+        session.sampler.advance(session.sampler.batch_size)
+        self._clock.tick()
+        self._tell(losses)
+        if stop:
+            raise Interrupted
+        every = session.recipe.checkpoint.every_steps
+        if every and session.progress.step % every == 0:
+            self.save()
+            self._clock.restart()
+        self.outputs.check()
+
+    def _tell(self, losses: dict[str, float]) -> None:
+        session, progress = self.session, self.session.progress
+        progress.add(losses)
+        report = self._clock.report(session, losses["loss"])
+        self.outputs.view.step(report)
+        every = session.recipe.log.every_steps
+        if progress.step % every and progress.step != session.schedule.steps:
+            return
+        means = session.world.mean(progress.take_means())
+        values = {"epoch": session.epochs, **means, "lr": report.lr, "images_per_s": report.rate}
+        self.outputs.write("train", progress.step, values)
+
+    def _finish_epoch(self) -> None:
+        session, recipe = self.session, self.session.recipe
+        epoch = session.sampler.epoch + 1
+        last = session.progress.step >= session.schedule.steps
+        best = False
+        if last or epoch % recipe.train.eval_every == 0:
+            best = self._evaluate()
+        session.sampler.set_epoch(epoch)
+        if best or last or epoch % recipe.checkpoint.every_epochs == 0:
+            self.save(best=best)
+
+    def _evaluate(self) -> bool:
+        """Evaluate; gives whether it is the best so far."""
+        session, progress = self.session, self.session.progress
+        self._clock.restart()
+        evaluator = evaluate(session, self.outputs.view, self.stop)
+        seconds = self._clock.elapsed()
+        metrics = progress.metrics
+        self.outputs.write("eval", progress.step, {"epoch": session.epochs, **metrics})
+        self.outputs.view.say(
+            f"epoch {session.epochs:g}: {metrics_text(metrics)}  in {duration(seconds)}"
+        )
+        for note in evaluator.notes():
+            self.outputs.view.say(f"  note: {note}")
+        self.outputs.write_predictions(evaluator.predictions())
+        value = metrics[session.task.metric]
+        best = progress.best is None or value > progress.best
+        if best:
+            progress.best = value
+        return best

@@ -1,0 +1,172 @@
+"""A training run from its recipe to its last checkpoint, whatever happens on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from fxbio.errors import FxbioError, ProcessError, TrainError
+from fxbio.train.config import Recipe
+from fxbio.train.data import DataSource, open_data
+from fxbio.train.engine.beginning import begin
+from fxbio.train.engine.divergence import Diverged
+from fxbio.train.engine.evaluate import Interrupted
+from fxbio.train.engine.loop import Loop
+from fxbio.train.engine.outputs import Outputs
+from fxbio.train.engine.session import Session, open_session
+from fxbio.train.output.folder import Resume, RunFolder
+from fxbio.train.output.status import State, exit_code
+from fxbio.train.parallel.signals import StopFlag, watch_signals
+from fxbio.train.parallel.world import World, join
+from fxbio.train.tasks import Task, make_task
+
+__all__ = ["Outcome", "open_task", "train"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended."""
+
+    state: State
+    exit: int
+    """Exit code: 0 done, 1 failed or diverged, 130 and 143 stopped by a signal after saving."""
+    folder: Path
+    step: int
+    metrics: dict[str, float]
+    """Of the last evaluation."""
+
+
+def train(
+    recipe: Recipe,
+    folder: str | Path,
+    *,
+    resume: Resume = "no",
+    overwrite: bool = False,
+    data: DataSource | None = None,
+    task: Task | None = None,
+) -> Outcome:
+    """Train a model as a recipe says. Under torchrun every process calls this.
+
+    Args:
+        recipe: what to do.
+        folder: of the run; it gets the checkpoints, the metrics and all else.
+        resume: ``auto`` continues from the newest whole checkpoint of the folder, and begins
+            where there is none; a path continues from that one.
+        overwrite: remove an earlier run in the folder.
+        data: instead of what the recipe's ``data`` section opens.
+        task: instead of the one that follows from the data.
+
+    Raises:
+        FxbioError: when the run cannot begin as the recipe says.
+        Diverged: when a loss or a gradient is not finite.
+        TrainError: when it fails on its way; the last checkpoint is intact.
+    """
+    run = RunFolder(Path(folder))
+    with join(recipe.train.device) as world:
+        _in_first(world, lambda: run.check(resume, overwrite))
+        source, chosen = open_task(recipe, world, data, task)
+        session = open_session(recipe, world, source, chosen)
+        _in_first(world, lambda: run.prepare(overwrite))  # a mistake above costs no earlier run
+        outputs, said = begin(session, run, resume)
+        with watch_signals(outputs.view.say) as stop:
+            for line in said:
+                outputs.view.say(line)
+            return _carry_out(Loop(session, outputs, stop), run)
+
+
+def open_task(
+    recipe: Recipe, world: World, data: DataSource | None = None, task: Task | None = None
+) -> tuple[DataSource, Task]:
+    """The data of a recipe, and what it is for. The first process opens it first.
+
+    Raises:
+        DataError: when the data is not there, or broken.
+    """
+    source = data
+    for turn in (world.first, not world.first):  # what is generated is generated once
+        if source is None and turn:
+            source = open_data(recipe.data, recipe.train.seed)
+        world.wait()
+    assert source is not None
+    return source, task or make_task(recipe.task, source)
+
+
+def _carry_out(loop: Loop, run: RunFolder) -> Outcome:
+    session, outputs = loop.session, loop.outputs
+    with _status_of_failures(session, outputs):
+        state, code = _run(loop)
+        outputs.finish_saving()
+        outputs.tell_status(state, session, exit=code)
+        session.world.wait()
+    return Outcome(state, code, run.path, session.progress.step, session.progress.metrics)
+
+
+def _run(loop: Loop) -> tuple[State, int]:
+    loop.outputs.tell_status("running", loop.session)
+    try:
+        loop.run()
+    except Interrupted:
+        loop.save()
+        loop.outputs.view.say(f"saved at step {loop.session.progress.step}, leaving")
+        return "preempted", exit_code("preempted", _signal(loop.session.world, loop.stop))
+    return "done", 0
+
+
+@contextmanager
+def _status_of_failures(session: Session, outputs: Outputs) -> Iterator[None]:
+    try:
+        yield
+    except Diverged as error:
+        outputs.tell_status("diverged", session, str(error), exit_code("diverged"))
+        raise
+    except Exception as error:  # whatever the user's code raises, the file must say it
+        outputs.tell_status("failed", session, str(error), exit_code("failed"))
+        raise _explained(error) from error
+    finally:
+        outputs.close()
+
+
+def _explained(error: Exception) -> Exception:
+    """The same error with advice, where it is known what it means."""
+    if isinstance(error, FxbioError):
+        return error
+    text = str(error)
+    if "DataLoader worker" in text:
+        return ProcessError(
+            "a process that loads images died",
+            notes=[text.splitlines()[0], "the last checkpoint is intact"],
+            help="often memory ran out: try fewer workers, data.workers=2, or none to see the "
+            "error, data.workers=0; then continue with --resume auto",
+        )
+    if "Connection closed by peer" in text or "Connection reset by peer" in text:
+        return TrainError(
+            "another process of this run is gone",
+            notes=["if it could still say why, its message is beside this one"],
+            help="continue from the last checkpoint with --resume auto",
+        )
+    return error
+
+
+def _signal(world: World, stop: StopFlag) -> int | None:
+    """The signal that some process got."""
+    return max(world.collect(stop.signal or 0)) or None
+
+
+def _in_first(world: World, call: Callable[[], T]) -> None:
+    """Run something in the first process; its error is raised in all of them. Collective."""
+    error: Any = None
+    if world.first:
+        try:
+            call()
+        except FxbioError as raised:
+            error = raised
+    text = world.share(None if error is None else str(error))
+    if error is not None:
+        raise error
+    if text is not None:
+        raise type("ErrorOfFirst", (FxbioError,), {})(text)

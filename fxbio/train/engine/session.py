@@ -1,0 +1,184 @@
+"""Everything that a run works with, built from its recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+from torch.amp import GradScaler
+from torch.optim import Optimizer
+from torch.utils.data import DataLoader
+
+from fxbio.errors import ConfigError
+from fxbio.train.build.ema import Average
+from fxbio.train.build.model import build_model, memory_format, wrap
+from fxbio.train.build.optimizer import build_optimizer
+from fxbio.train.build.precision import Precision
+from fxbio.train.build.schedule import Schedule
+from fxbio.train.config import Recipe
+from fxbio.train.data import DataSource, EpochSampler, EvalSampler, make_loader
+from fxbio.train.parallel.world import World
+from fxbio.train.state.rng import seed_everything
+from fxbio.train.tasks import Task
+
+__all__ = ["Progress", "Session", "open_session"]
+
+
+@dataclass
+class Progress:
+    """How far a run is."""
+
+    step: int = 0
+    """Optimizer steps taken."""
+    best: float | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    """Of the last evaluation."""
+    sums: dict[str, float] = field(default_factory=dict)
+    """Losses since the last line of metrics."""
+    summed: int = 0
+    """Steps in the sums."""
+
+    def add(self, losses: Mapping[str, float]) -> None:
+        """Take in the losses of a step."""
+        self.summed += 1
+        for name, value in losses.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+
+    def take_means(self) -> dict[str, float]:
+        """The means since this was called last."""
+        means = {name: value / self.summed for name, value in self.sums.items()}
+        self.sums, self.summed = {}, 0
+        return means
+
+
+@dataclass
+class Session:
+    """The parts of a run."""
+
+    recipe: Recipe
+    world: World
+    source: DataSource
+    task: Task
+    model: nn.Module
+    parallel: nn.Module
+    """The model as it is called in training: in DDP where there are several processes."""
+    optimizer: Optimizer
+    scaler: GradScaler
+    precision: Precision
+    schedule: Schedule
+    average: Average | None
+    sampler: EpochSampler
+    train_loader: DataLoader[Any]
+    eval_loader: DataLoader[Any]
+    progress: Progress = field(default_factory=Progress)
+
+    @property
+    def epochs(self) -> float:
+        """Epochs trained so far."""
+        return self.progress.step / self.schedule.steps_per_epoch
+
+    def moved(self, batch: Any) -> Any:
+        """A batch on the device of this process."""
+        return self.task.move(batch, self.world.device, memory_format(self.recipe))
+
+
+def open_session(
+    recipe: Recipe,
+    world: World,
+    source: DataSource,
+    task: Task,
+    *,
+    on_model: Callable[[nn.Module], None] = lambda model: None,
+) -> Session:
+    """Build all parts of a run.
+
+    Args:
+        recipe: what to build.
+        world: the processes.
+        source: the data.
+        task: what it is for.
+        on_model: called with the transformed model before anything is built upon it.
+
+    Raises:
+        FxbioError: when a part cannot be built as the recipe says.
+    """
+    train = recipe.train
+    _fix_kernels(train.deterministic)
+    seed_everything(train.seed)
+    share = _share(recipe, world)
+    sampler = EpochSampler(
+        len(source.train),  # type: ignore[arg-type]
+        batch_size=share,
+        rank=world.rank,
+        world=world.size,
+        seed=train.seed,
+        shuffle=not train.overfit_batch,
+        drop_last=True,
+    )
+    _check_not_empty(sampler, recipe)
+    model = build_model(recipe, task.example_inputs(source), world)
+    on_model(model)
+    precision = Precision(train.precision, world.device)
+    seed_everything(train.seed + world.rank)  # dropout differs between the processes
+    return Session(
+        recipe=recipe,
+        world=world,
+        source=source,
+        task=task,
+        model=model,
+        parallel=wrap(model, world),
+        optimizer=build_optimizer(recipe.optim, model),
+        scaler=precision.scaler(),
+        precision=precision,
+        schedule=Schedule(recipe.schedule, sampler.batches, sampler.batches * train.epochs),
+        average=Average(model, train.ema) if train.ema else None,
+        sampler=sampler,
+        train_loader=make_loader(
+            source.train,
+            batch_size=share // train.accumulate,
+            sampler=sampler,
+            workers=recipe.data.workers,
+            collate=task.collate,
+            seed=train.seed,
+        ),
+        eval_loader=make_loader(
+            source.val,
+            batch_size=train.eval_batch_size or share // train.accumulate,
+            sampler=EvalSampler(len(source.val), rank=world.rank, world=world.size),  # type: ignore[arg-type]
+            workers=recipe.data.workers,
+            collate=task.collate_eval,
+            seed=train.seed,
+        ),
+    )
+
+
+def _fix_kernels(deterministic: bool) -> None:
+    torch.use_deterministic_algorithms(deterministic)
+    torch.backends.cudnn.benchmark = not deterministic
+
+
+def _share(recipe: Recipe, world: World) -> int:
+    """Samples of a step on one process."""
+    train = recipe.train
+    parts = world.size * train.accumulate
+    if train.batch_size % parts == 0:
+        return train.batch_size // world.size
+    near = max(1, round(train.batch_size / parts)) * parts
+    raise ConfigError(
+        f"a batch of {train.batch_size} cannot be divided among {world.size} processes with "
+        f"{train.accumulate} parts each",
+        notes=["train.batch_size counts the samples of a step over all processes and parts"],
+        help=f"for example train.batch_size={near}",
+    )
+
+
+def _check_not_empty(sampler: EpochSampler, recipe: Recipe) -> None:
+    if sampler.batches == 0:
+        raise ConfigError(
+            f"the training set has {sampler.size} samples, fewer than a batch of "
+            f"{recipe.train.batch_size}",
+            help=f"for example train.batch_size={max(1, sampler.size // 4)}",
+        )

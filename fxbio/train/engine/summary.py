@@ -1,0 +1,46 @@
+"""What a run is going to do, in a few lines."""
+
+from __future__ import annotations
+
+from fxbio.record.record import plan_of
+from fxbio.train.engine.session import Session
+
+__all__ = ["summary_lines"]
+
+
+def summary_lines(session: Session) -> list[str]:
+    """Model, rules, data, batch, learning rate and length of a run."""
+    recipe, world, source = session.recipe, session.world, session.source
+    train, optim = recipe.train, recipe.optim
+    parameters = sum(p.numel() for p in session.model.parameters())
+    share = session.sampler.batch_size // train.accumulate
+    parts = f" x {train.accumulate} parts" if train.accumulate > 1 else ""
+    return [
+        f"model    {recipe.model.reference}, {parameters:,} parameters",
+        f"rules    {_rules(session)}",
+        f"data     {recipe.data.name}, {len(source.train):,} for training, "  # type: ignore[arg-type]
+        f"{len(source.val):,} for evaluation, {session.task.name}",  # type: ignore[arg-type]
+        *(f"         {finding}" for finding in source.findings),
+        f"batch    {train.batch_size} = {world.size} processes x {share} samples{parts}, "
+        f"on {world.device.type} in {train.precision}",
+        f"optim    {optim.name}, lr {optim.lr:g} for the whole batch, {_schedule(session)}",
+        f"length   {train.epochs} epochs x {session.schedule.steps_per_epoch} steps = "
+        f"{session.schedule.steps:,} steps",
+    ]
+
+
+def _rules(session: Session) -> str:
+    totals = plan_of(session.model).totals()
+    return "; ".join(f"{t.rule}: {t.weights} weights, {t.share:.0%}" for t in totals)
+
+
+def _schedule(session: Session) -> str:
+    config = session.recipe.schedule
+    what = {
+        "constant": "constant",
+        "step": f"times {config.gamma:g} every {config.every:g} epochs",
+        "multistep": f"times {config.gamma:g} at {', '.join(f'{m:g}' for m in config.milestones)}",
+        "cosine": f"cosine to {config.final:g}",
+    }[config.name]
+    warmup = session.schedule.warmup
+    return f"{what}, warm-up {warmup} steps" if warmup else what

@@ -1,0 +1,81 @@
+"""The folder of a run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from fxbio.errors import ConfigError
+
+__all__ = ["Resume", "RunFolder", "write_text"]
+
+Resume = Literal["no", "auto"] | Path
+"""``auto`` continues from the newest checkpoint of the folder, if there is one."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Where each file of a run is."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The resolved recipe."""
+        return self.path / "config.yaml"
+
+    @property
+    def status(self) -> Path:
+        """How the run stands."""
+        return self.path / "status.json"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object per line."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def log(self) -> Path:
+        """What was said."""
+        return self.path / "log.txt"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of the checkpoints."""
+        return self.path / "checkpoints"
+
+    def check(self, resume: Resume, overwrite: bool) -> None:
+        """Refuse to mix two runs, and to remove anything that is no run.
+
+        Raises:
+            ConfigError: when the folder is in use.
+        """
+        if not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir())):
+            return
+        if not self.path.is_dir() or not self.config.exists():
+            raise ConfigError(
+                f"'{self.path}' is not empty, and not a run of fxbio train",
+                help="choose another folder: --out runs/NAME",
+            )
+        if resume == "no" and not overwrite:
+            raise ConfigError(
+                f"there is a run in '{self.path}' already",
+                help="continue it with --resume auto, choose another folder with --out runs/NAME, "
+                "or remove it with --overwrite",
+            )
+
+    def prepare(self, overwrite: bool) -> None:
+        """Make the folder, empty if it is to be overwritten."""
+        if overwrite and self.path.exists():
+            shutil.rmtree(self.path)
+        self.path.mkdir(parents=True, exist_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small file at once: a reader sees the old text or the new one."""
+    scratch = path.with_name(f".{path.name}.part")
+    scratch.write_text(text)
+    os.replace(scratch, path)

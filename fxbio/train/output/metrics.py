@@ -1,0 +1,70 @@
+"""``metrics.jsonl``, and TensorBoard beside it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fxbio.errors import ConfigError
+from fxbio.train.output.folder import write_text
+
+__all__ = ["MetricsFile"]
+
+
+class MetricsFile:
+    """One JSON object per line, each with its ``step`` and ``kind``.
+
+    Args:
+        path: the file.
+        step: what was written after this step is cut off: the run that wrote it was lost.
+        tensorboard: folder for TensorBoard, if it is wanted.
+
+    Raises:
+        ConfigError: when TensorBoard is wanted and not installed.
+    """
+
+    def __init__(self, path: Path, step: int = 0, tensorboard: Path | None = None) -> None:
+        self.path = path
+        if path.exists():
+            write_text(path, "".join(_until(path, step)))
+        self._file = path.open("a", buffering=1)
+        self._board = _summary_writer(tensorboard, step) if tensorboard else None
+
+    def write(self, kind: str, step: int, values: Mapping[str, float]) -> None:
+        """Append a line: ``train`` or ``eval``."""
+        rounded = {key: float(f"{value:.7g}") for key, value in values.items()}
+        self._file.write(json.dumps({"kind": kind, "step": step, **rounded}) + "\n")
+        if self._board is not None:
+            for key, value in values.items():
+                self._board.add_scalar(f"{kind}/{key}", value, step)
+
+    def close(self) -> None:
+        """Write what is still in memory."""
+        self._file.close()
+        if self._board is not None:
+            self._board.close()
+
+
+def _until(path: Path, step: int) -> list[str]:
+    """Lines up to a step; the last one may have been torn."""
+    kept = []
+    for line in path.read_text().splitlines(keepends=True):
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line)
+        except ValueError:
+            continue
+    return kept
+
+
+def _summary_writer(folder: Path, step: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ConfigError(
+            "log.tensorboard needs a package that is not installed",
+            help="pip install tensorboard, or leave it out: metrics.jsonl has the same numbers",
+        ) from error
+    return SummaryWriter(folder, purge_step=step + 1)

@@ -1,0 +1,52 @@
+"""Starting several processes on this machine, by torchrun's own agent."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Sequence
+
+from fxbio.errors import ConfigError
+
+__all__ = ["inside_torchrun", "launch"]
+
+
+def inside_torchrun() -> bool:
+    """Whether this process is one of several that were started together."""
+    return "RANK" in os.environ
+
+
+def launch(arguments: Sequence[str], processes: int) -> bool:
+    """Run ``fxbio`` with these arguments in several processes, and wait for them.
+
+    SIGTERM and SIGINT are handed on to them by the agent, which then waits for them to leave.
+
+    Args:
+        arguments: of the command line, without what asked for several processes.
+        processes: how many.
+
+    Returns:
+        Whether all of them returned 0.
+
+    Raises:
+        ConfigError: when this is such a process already.
+    """
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.run import get_args_parser, run
+
+    if inside_torchrun():
+        raise ConfigError("--nproc starts processes, and torchrun has done so already")
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", _loopback())
+    command = ["--standalone", "--local-addr=127.0.0.1", f"--nproc-per-node={processes}"]
+    options = get_args_parser().parse_args([*command, "-m", "fxbio", *arguments])
+    try:
+        run(options)
+    except (ChildFailedError, SignalException):
+        return False
+    return True
+
+
+def _loopback() -> str:
+    return next((name for _, name in socket.if_nameindex() if name.startswith("lo")), "lo")

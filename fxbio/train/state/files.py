@@ -1,0 +1,120 @@
+"""Checkpoint files: written whole or not at all, and known to be whole when they are read."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fxbio.errors import TrainError
+
+__all__ = ["host_copy", "is_whole", "read_checkpoint", "remove_checkpoint", "write_checkpoint"]
+
+
+def host_copy(value: Any) -> Any:
+    """Nested plain data with every tensor copied to host memory, so that training can go on."""
+    if isinstance(value, Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {key: host_copy(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(host_copy(item) for item in value)
+    return value
+
+
+def write_checkpoint(state: dict[str, Any], path: Path) -> None:
+    """Write a file and its checksum, which ``sha256sum -c`` understands.
+
+    The checksum comes first: where the file is, its checksum is too, whenever the power fails.
+
+    Raises:
+        TrainError: when it cannot be written; what was there before is untouched.
+    """
+    scratch = path.with_name(f".{path.name}.part")
+    try:
+        with scratch.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        _write_text(_checksum_of(path), f"{_digest(scratch)}  {path.name}\n")
+        os.replace(scratch, path)
+        _sync_folder(path.parent)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+        scratch.unlink(missing_ok=True)
+        raise TrainError(
+            f"the checkpoint '{path}' cannot be written: {error}",
+            notes=["earlier checkpoints are untouched"],
+            help="make room on the disk, then continue with --resume auto",
+        ) from error
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a file is what was written under its name."""
+    try:
+        wanted = _checksum_of(path).read_text().split()[0]
+        return _digest(path) == wanted
+    except (OSError, IndexError):
+        return False
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The state in a file, loaded without running code.
+
+    Raises:
+        TrainError: when it is missing or damaged.
+    """
+    if not path.is_file():
+        raise TrainError(f"there is no checkpoint '{path}'")
+    if _checksum_of(path.resolve()).exists() and not is_whole(path.resolve()):
+        raise TrainError(
+            f"the checkpoint '{path}' is damaged: its checksum differs",
+            help="continue from the newest that is whole: --resume auto",
+        )
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
+        raise TrainError(f"'{path}' cannot be read as a checkpoint: {error}") from error
+    if not isinstance(state, dict) or "format" not in state:
+        raise TrainError(f"'{path}' is not a checkpoint of fxbio train")
+    return state
+
+
+def remove_checkpoint(path: Path) -> None:
+    """Remove a file, then its checksum."""
+    path.unlink(missing_ok=True)
+    _checksum_of(path).unlink(missing_ok=True)
+
+
+def _checksum_of(path: Path) -> Path:
+    return path.with_name(path.name + ".sha256")
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write_text(path: Path, text: str) -> None:
+    scratch = path.with_name(f".{path.name}.part")
+    with scratch.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(scratch, path)
+
+
+def _sync_folder(folder: Path) -> None:
+    """A rename is on disk only when its folder is; not every system can open one."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

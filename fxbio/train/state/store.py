@@ -1,0 +1,99 @@
+"""The checkpoints of a run: which are kept, which is the newest, which the best."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fxbio.train.state.files import is_whole, remove_checkpoint, write_checkpoint
+
+__all__ = ["CheckpointStore"]
+
+
+class CheckpointStore:
+    """``step-00000120.pt`` files, with ``last.pt`` and ``best.pt`` as links to two of them.
+
+    One checkpoint at a time is written by a thread, while training goes on.
+
+    Args:
+        folder: made when the first one is written.
+        keep: how many of the newest stay, besides the best.
+    """
+
+    def __init__(self, folder: Path, keep: int) -> None:
+        self.folder, self.keep = folder, keep
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+
+    def save(self, state: dict[str, Any], step: int, *, best: bool) -> None:
+        """Write a checkpoint in the background; its tensors must not change any more.
+
+        Raises:
+            TrainError: when the one before could not be written.
+        """
+        self.finish()
+        self._thread = threading.Thread(target=self._run, args=(state, step, best))
+        self._thread.start()
+
+    def finish(self) -> None:
+        """Wait for the one that is being written.
+
+        Raises:
+            TrainError: when it could not be written.
+        """
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        self.check()
+
+    def check(self) -> None:
+        """Raise what writing raised, without waiting.
+
+        Raises:
+            TrainError: when the last one could not be written.
+        """
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+    def all(self) -> list[Path]:
+        """The files there are, newest first."""
+        return sorted(self.folder.glob("step-*.pt"), reverse=True)
+
+    def newest(self, tell: Callable[[str], None]) -> Path | None:
+        """The newest one that is whole; those that are not are told of."""
+        for path in self.all():
+            if is_whole(path):
+                return path
+            tell(f"the checkpoint {path.name} is damaged or incomplete, taking the one before")
+        return None
+
+    def _run(self, state: dict[str, Any], step: int, best: bool) -> None:
+        try:
+            self._write(state, step, best)
+        except BaseException as error:  # handed over to the training thread
+            self._error = error
+
+    def _write(self, state: dict[str, Any], step: int, best: bool) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / f"step-{step:08d}.pt"
+        write_checkpoint(state, path)
+        self._link("last.pt", path)
+        if best:
+            self._link("best.pt", path)
+        self._prune()
+
+    def _link(self, name: str, target: Path) -> None:
+        scratch = self.folder / f".{name}.part"
+        scratch.unlink(missing_ok=True)
+        scratch.symlink_to(target.name)
+        os.replace(scratch, self.folder / name)
+
+    def _prune(self) -> None:
+        best = (self.folder / "best.pt").resolve()
+        for path in self.all()[self.keep :]:
+            if path.resolve() != best:
+                remove_checkpoint(path)

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+def conv() -> nn.Module:
+    """Batch normalisation and dropout, so that buffers and random numbers matter."""
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.Conv2d(4, 8, 3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Dropout(0.2),
+        nn.Linear(128, 2),
+    )
+
+
+def plain() -> nn.Module:
+    """Nothing that depends on the batch or on chance."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.Tanh(), nn.Linear(16, 2))
+
+
+class Explode(nn.Module):
+    """Gives infinity after some calls in training."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += int(self.training and torch.is_grad_enabled())
+        return x / (0.0 if self.calls > 7 else 1.0)
+
+
+def explosive() -> nn.Module:
+    """Its third layer is the culprit."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), Explode(), nn.Linear(16, 2))
