@@ -20,7 +20,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("fxbio.rules",),
     ("fxbio.ops",),  # an op is given the name of its rule
     ("fxbio.graph", "fxbio.policy"),
-    ("fxbio.targets",),
+    ("fxbio.targets", "fxbio.bind.attached"),  # what a target is attached as
     ("fxbio.bind", "fxbio.record", "fxbio.verification"),
     ("fxbio.passes",),
     ("fxbio", "fxbio.api", "fxbio.record.folder"),
