@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from fxbio.api import plan, revert, transform
     from fxbio.bind.feedback_training import set_phase, train_feedback
     from fxbio.bind.install import backprop, feedback_weights
-    from fxbio.bind.redraw import redraw_counts, set_redraw_counts
+    from fxbio.bind.updates import redraw_counts, set_redraw_counts
     from fxbio.errors import FxbioError
     from fxbio.graph.capture import capture
     from fxbio.graph.inputs import ExampleInputs
@@ -47,12 +47,12 @@ _HOMES = {
     "feedback_weights": "fxbio.bind.install",
     "load": "fxbio.record.folder",
     "plan": "fxbio.api",
-    "redraw_counts": "fxbio.bind.redraw",
+    "redraw_counts": "fxbio.bind.updates",
     "revert": "fxbio.api",
     "rule": "fxbio.rules",
     "save": "fxbio.record.folder",
     "set_phase": "fxbio.bind.feedback_training",
-    "set_redraw_counts": "fxbio.bind.redraw",
+    "set_redraw_counts": "fxbio.bind.updates",
     "train_feedback": "fxbio.bind.feedback_training",
     "transform": "fxbio.api",
     "verify": "fxbio.verification",

@@ -15,6 +15,7 @@ __all__ = [
     "ConfigError",
     "DataError",
     "FxbioError",
+    "FxbioWarning",
     "Location",
     "ModelError",
     "PassError",
@@ -85,6 +86,10 @@ class FxbioError(Exception):
         if self.help:
             lines.append(f"  = help: {self.help}")
         return "\n".join(lines)
+
+
+class FxbioWarning(UserWarning):
+    """Something that runs, but hardly as it was meant."""
 
 
 class ModelError(FxbioError):

@@ -61,7 +61,7 @@ class SiteLowering:
         x = node.args[0] if node.args else node.kwargs["input"]
         bias = graph.get_attr(f"{path}.bias") if layer.bias is not None else None
         operands = (x, graph.get_attr(f"{path}.weight"), bias)
-        drawn: Any = self._buffer(graph, site) if spec.drawn is not None else None
+        drawn: Any = self._feedback(graph, site, spec) if spec.stored else None
         target, args = _layer_call(graph, layer, site, operands)
         _become(node, target, args, {}, Backward(spec.spec, spec.scale, drawn))
 
@@ -70,28 +70,44 @@ class SiteLowering:
         function = getattr(Tensor, str(node.target)) if node.op == "call_method" else node.target
         call = match_linear_call(function, node.args, node.kwargs, lambda value: value is operand)
         assert call is not None, f"{node} was captured as a site"
-        drawn: Any = self._follow(graph, operand, site) if spec.drawn is not None else None
+        drawn: Any = self._follow(graph, operand, site, spec) if spec.stored else None
         backward = Backward(spec.spec, spec.scale, drawn)
         _become(node, call.target, call.args, call.kwargs, backward)
 
-    def _buffer(self, graph: fx.Graph, site: Site) -> fx.Node:
-        """The feedback buffer of a site's weight."""
+    def _feedback(self, graph: fx.Graph, site: Site, spec: FeedbackSpec) -> fx.Node:
+        """The feedback of a site's weight: a buffer, a parameter, or what is made of the two."""
         bound = self._bound(site)
-        name = f"{site.owner}.{bound.feedback}" if site.owner else str(bound.feedback)
-        return graph.get_attr(name)
+        names = [name for name in (bound.learned, bound.feedback) if name is not None]
+        nodes = [graph.get_attr(f"{site.owner}.{n}" if site.owner else n) for n in names]
+        if bound.learned is None:
+            return nodes[0]
+        path = _traced_path(spec)
+        made = graph.graph_copy(
+            path, dict(zip(path.find_nodes(op="placeholder"), nodes, strict=True))
+        )
+        assert isinstance(made, fx.Node)
+        return made
 
     def _bound(self, site: Site) -> BoundWeight:
         shape = self.feedback[site.name].shape
         weights = self.pending[site.owner].weights
         return next(w for w in weights if w.weight == site.weight and w.shape == shape)
 
-    def _follow(self, graph: fx.Graph, operand: fx.Node, site: Site) -> fx.Node:
+    def _follow(self, graph: fx.Graph, operand: fx.Node, site: Site, spec: FeedbackSpec) -> fx.Node:
         """The feedback that belongs to an operand, through what is done to its weight."""
-        buffer = self._buffer(graph, site)
+        buffer = self._feedback(graph, site, spec)
         if site.leaf:
             return buffer  # a layer's feedback has the shape of the weight that the layer serves
         followed = _twin(graph, operand, site, buffer, {})
         return buffer if followed is None else followed
+
+
+def _traced_path(spec: FeedbackSpec) -> fx.Graph:
+    """What a rule makes of its learned and its drawn part, as a graph."""
+    path, info = spec.rule.path, spec.info
+    if spec.drawn is None:
+        return fx.symbolic_trace(lambda learned: path(learned, None, info)).graph
+    return fx.symbolic_trace(lambda learned, drawn: path(learned, drawn, info)).graph
 
 
 Twins = dict[fx.Node, fx.Node | None]

@@ -6,14 +6,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
+from fxbio.bind.local_losses import check_can_learn
 from fxbio.ops.functional import Backward
+from fxbio.ops.transport import parse_rule
+from fxbio.rules.base import Rule
 from fxbio.rules.fan import WeightInfo
 
 __all__ = [
     "BINDING",
     "FEEDBACK_PREFIX",
+    "UPDATES",
     "BoundWeight",
     "Delivery",
     "Head",
@@ -29,7 +34,12 @@ BINDING = "_fxbio_binding"
 """Attribute of a rewritten module that holds its ``ModuleBinding``."""
 
 FEEDBACK_PREFIX = "fxbio_feedback_"
-"""Feedback buffers of a rewritten module are called by this and a number."""
+"""Feedback of a rewritten module, be it a buffer or a parameter, is called by this and a number.
+Where a rule both draws and learns, the drawn part has ``_drawn`` behind it."""
+
+UPDATES = "_fxbio_updates"
+"""Attribute of a rewritten module with the number of updates that its weights have had, if its
+feedback depends on that."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +66,52 @@ class BoundWeight:
     """Seed of the policy, for redraws."""
     computed: bool = False
     """Whether the weight exists only while the forward runs."""
+    learned: str | None = None
+    """Name of the parameter with the learned part, if there is one."""
+    combine: Rule | None = None
+    """The rule itself, where it makes the feedback weight out of what it learns."""
 
     def backward(self, module: nn.Module) -> Backward:
-        """The backward path with the module's current feedback buffer."""
-        drawn: Tensor | None = None if self.feedback is None else getattr(module, self.feedback)
-        return Backward(self.rule, self.scale, drawn)
+        """The backward path with the module's current feedback."""
+        if self.learned is None:
+            return Backward(self.rule, self.scale, self.drawn(module))
+        if not torch.is_grad_enabled() and not torch.compiler.is_exporting():
+            return Backward(self.rule, self.scale, None)  # nobody will go back
+        if not torch.compiler.is_compiling():
+            check_can_learn(getattr(module, self.learned), self)
+        return Backward(self.rule, self.scale, self.path(module))
+
+    def path(self, module: nn.Module) -> Tensor | None:
+        """The drawn part of the feedback weight, or what is made of it and the learned part."""
+        drawn = self.drawn(module)
+        if self.learned is None:
+            return drawn
+        learned: Tensor = getattr(module, self.learned)
+        return learned if self.combine is None else self.combine.path(learned, drawn, self.info)
+
+    def drawn(self, module: nn.Module) -> Tensor | None:
+        """The drawn part of the feedback weight."""
+        return None if self.feedback is None else getattr(module, self.feedback)
+
+    def weight_of(self, module: nn.Module) -> Tensor:
+        """The forward weight itself, without its history."""
+        weight: Tensor = resolve_attribute(module, self.attribute)
+        return weight.detach()
+
+    def parameter(self, module: nn.Module, source: str) -> Tensor:
+        """One of the parameters that the weight is computed from."""
+        value: Tensor = resolve_attribute(module, source)
+        return value
+
+    def updates(self, module: nn.Module) -> int:
+        """Number of updates that the weights of the module have had."""
+        count: int = getattr(module, UPDATES)
+        return count
+
+    @property
+    def has_history(self) -> bool:
+        """Whether the feedback comes of the past and not of a seed alone."""
+        return self.learned is not None or parse_rule(self.rule).remembers
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from fxbio.graph.model_graph import ModelGraph
 from fxbio.graph.site import Site
 from fxbio.policy.plan import Plan
 from fxbio.rules import Rule, WeightInfo
-from fxbio.rules.draw import draw_feedback
+from fxbio.rules.draw import feedback_generator
 
 __all__ = ["FeedbackSpec", "PendingModule", "build_bindings", "make_feedback"]
 
@@ -28,6 +28,12 @@ class FeedbackSpec:
     """Shape of the drawn part."""
     scale: float
     drawn: Tensor | None
+    learned: nn.Parameter | None = None
+
+    @property
+    def stored(self) -> bool:
+        """Whether anything of it is kept in a module."""
+        return self.drawn is not None or self.learned is not None
 
 
 @dataclass
@@ -36,6 +42,9 @@ class PendingModule:
 
     weights: list[BoundWeight] = field(default_factory=list)
     feedback: dict[str, Tensor] = field(default_factory=dict)
+    """Drawn parts, by the name of the buffer."""
+    learned: dict[str, nn.Parameter] = field(default_factory=dict)
+    """Learned parts, by the name of the parameter."""
     frozen: list[str] = field(default_factory=list)
 
 
@@ -59,13 +68,28 @@ def make_feedback(model: nn.Module, plan: Plan) -> dict[str, FeedbackSpec]:
 def _feedback_spec(model: nn.Module, site: Site, rule: Rule, seed: int) -> FeedbackSpec:
     info = WeightInfo.of(site)
     weight = _values(model, site).detach().cpu() if rule.reads_weight() else None
-    like = torch.empty(site.feedback_shape, device="meta") if weight is None else weight
-    drawn = None
-    if rule.draws:
-        source = torch.empty(site.feedback_shape) if weight is None else weight
-        drawn = draw_feedback(rule, source, info, seed)
-    scale = rule.scale(like, info)
-    return FeedbackSpec(rule, rule.spec(), info, site.feedback_shape, scale, drawn)
+    if weight is None:
+        stored = rule.draws or rule.learns
+        weight = torch.empty(site.feedback_shape, device=None if stored else "meta")
+    generator = feedback_generator(seed, info.name)
+    drawn = rule.draw(weight, info, generator)
+    learned = rule.learned(weight, info, generator)
+    assert (drawn is not None, learned is not None) == (rule.draws, rule.learns), rule.name
+    return FeedbackSpec(
+        rule,
+        rule.spec(),
+        info,
+        site.feedback_shape,
+        rule.scale(weight, info),
+        drawn,
+        None if learned is None else _parameter(model, site, rule, learned),
+    )
+
+
+def _parameter(model: nn.Module, site: Site, rule: Rule, learned: Tensor) -> nn.Parameter:
+    """What is learned, where the weight is and in its dtype."""
+    like: Tensor = resolve_attribute(model, site.sources[0])
+    return nn.Parameter(learned.to(like.device, like.dtype), rule.learns_by_gradient())
 
 
 def _values(model: nn.Module, site: Site) -> Tensor:
@@ -95,9 +119,13 @@ def _add_weight(
 ) -> None:
     if any(w.weight == site.weight and w.shape == path.shape for w in module.weights):
         return  # another use of the same weight
-    buffer = None
+    name = f"{FEEDBACK_PREFIX}{len(module.weights)}"
+    buffer = parameter = None
+    if path.learned is not None:
+        parameter = name
+        module.learned[parameter] = path.learned
     if path.drawn is not None:
-        buffer = f"{FEEDBACK_PREFIX}{len(module.weights)}"
+        buffer = name if parameter is None else f"{name}_drawn"
         module.feedback[buffer] = path.drawn
     module.weights.append(
         BoundWeight(
@@ -112,6 +140,8 @@ def _add_weight(
             feedback=buffer,
             seed=seed,
             computed=site.computed,
+            learned=parameter,
+            combine=None if type(path.rule).path is Rule.path else path.rule,
         )
     )
 

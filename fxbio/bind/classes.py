@@ -14,10 +14,11 @@ from torch import nn
 
 from fxbio.bind.binding import BINDING, ModuleBinding
 from fxbio.bind.leaf import LEAF_FORWARDS
-from fxbio.bind.redraw import forget_redraws, track_redraws
+from fxbio.bind.loading import accept_stock_checkpoints, forget_checkpoints
 from fxbio.bind.routes import MarkForward, RouteForward
 from fxbio.bind.scope import ScopeForward
 from fxbio.bind.target_forward import TargetForward
+from fxbio.bind.updates import forget_updates, track_updates
 from fxbio.graph.leaves import linear_leaf_kind
 
 __all__ = ["bind_module", "is_bound", "stock_class", "unbind_module"]
@@ -45,7 +46,7 @@ class BoundModule:
 
     def __setstate__(self, state: Any) -> None:
         super().__setstate__(state)  # type: ignore[misc]
-        track_redraws(self)  # type: ignore[arg-type]
+        track_updates(self)  # type: ignore[arg-type]
 
 
 def bind_module(module: nn.Module, binding: ModuleBinding) -> None:
@@ -53,18 +54,22 @@ def bind_module(module: nn.Module, binding: ModuleBinding) -> None:
     module.__class__ = stock_class(module)  # it may be bound already, by another pass
     object.__setattr__(module, BINDING, binding)
     module.__class__ = bound_class(type(module), _forwards_for(module, binding))
-    track_redraws(module)
+    track_updates(module)
+    if any(weight.has_history for weight in binding.weights):
+        accept_stock_checkpoints(module)
 
 
 def unbind_module(module: nn.Module) -> None:
     """Give a module its own class back and take away what binding added."""
     binding: ModuleBinding = getattr(module, BINDING)
+    forget_updates(module)
+    forget_checkpoints(module)
     for weight in binding.weights:
-        if weight.feedback is not None:
-            delattr(module, weight.feedback)
+        for feedback in (weight.feedback, weight.learned):
+            if feedback is not None:
+                delattr(module, feedback)
     for name in binding.attached:
         delattr(module, name)
-    forget_redraws(module)
     module.__class__ = stock_class(module)
     delattr(module, BINDING)
 
@@ -105,7 +110,7 @@ def _make_class(base: type[nn.Module], forwards: tuple[type, ...]) -> type[nn.Mo
 
 def _tracked_deepcopy(module: Any, memo: dict[int, Any]) -> Any:
     copied = module._fxbio_base.__deepcopy__(module, memo)
-    track_redraws(copied)
+    track_updates(copied)
     return copied
 
 

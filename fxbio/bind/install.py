@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from fxbio.bind.binding import BINDING, BoundWeight, ModuleBinding, resolve_attribute
 from fxbio.bind.build import PendingModule
 from fxbio.bind.classes import bind_module, is_bound, stock_class, unbind_module
+from fxbio.bind.loading import accept_stock_checkpoints, forget_checkpoints
 from fxbio.ops.transport import feedback_of, parse_rule
 
 __all__ = [
@@ -43,6 +44,8 @@ def install(model: nn.Module, pending: dict[str, PendingModule], *, persist: boo
             undo.pop_all()
         ignored += [f"{path}.{name}" if path else name for name in parts.feedback]
     leave_to_each_rank(model, ignored)
+    if any(weight.has_history for parts in pending.values() for weight in parts.weights):
+        accept_stock_checkpoints(model)
 
 
 def leave_to_each_rank(model: nn.Module, names: list[str]) -> None:
@@ -56,8 +59,12 @@ def _equip(
 ) -> None:
     """Add feedback and freeze weights, in a way that can be undone until the module is bound."""
     like = _device_and_dtype(module, parts)
+    kept = {w.feedback for w in parts.weights if persist or parse_rule(w.rule).remembers}
     for name, drawn in parts.feedback.items():
-        module.register_buffer(name, drawn.to(like.device, like.dtype), persistent=persist)
+        module.register_buffer(name, drawn.to(like.device, like.dtype), persistent=name in kept)
+        undo.callback(delattr, module, name)
+    for name, learned in parts.learned.items():
+        module.register_parameter(name, learned)
         undo.callback(delattr, module, name)
     for attribute in parts.frozen:
         parameter: Tensor = resolve_attribute(module, attribute).requires_grad_(False)
@@ -71,6 +78,7 @@ def _device_and_dtype(module: nn.Module, parts: PendingModule) -> Tensor:
 
 def uninstall(model: nn.Module) -> None:
     """Give every module its own class back, in place; trained weights stay as they are."""
+    forget_checkpoints(model)
     feedback = set()
     for path, module in bound_modules(model):
         binding: ModuleBinding = getattr(module, BINDING)
@@ -141,7 +149,7 @@ def _feedback_weight(module: nn.Module, bound: BoundWeight) -> Tensor | None:
     if not parse_rule(bound.rule).passes_error:
         return None
     weight: Tensor = resolve_attribute(module, bound.attribute)
-    drawn = bound.backward(module).feedback
+    drawn = bound.path(module)
     if not bound.computed and weight.shape == torch.Size(bound.shape):
         return feedback_of(weight, drawn, bound.rule, weight) * bound.scale
     probes = [weight.new_full(bound.shape, value) for value in (1.0, -2.0)]

@@ -11,9 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fxbio.ops.activity import activity_gradient, patches
 from fxbio.ops.autocast import register_autocast
 from fxbio.ops.result import not_a_view
-from fxbio.ops.transport import feedback_of, parse_rule
+from fxbio.ops.transport import (
+    feedback_gradient,
+    feedback_of,
+    parse_rule,
+    wants_weight_gradient,
+)
 
 __all__ = ["convolution"]
 
@@ -84,7 +90,8 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _backward(ctx: Any, error: Tensor) -> tuple[Tensor | None, ...]:
     x, weight, drawn = ctx.saved_tensors
-    needs_x, needs_weight, needs_bias = ctx.needs_input_grad[:3]
+    needs_x, needs_weight, needs_bias, needs_feedback = ctx.needs_input_grad[:4]
+    wants_weight = wants_weight_gradient(ctx.rule, needs_weight, needs_feedback)
     needs_x = needs_x and parse_rule(ctx.rule).passes_error
     matrix, late_scale = weight, 1.0
     if needs_x:
@@ -96,11 +103,26 @@ def _backward(ctx: Any, error: Tensor) -> tuple[Tensor | None, ...]:
         matrix,
         ctx.bias_size,
         *ctx.geometry,
-        [needs_x, needs_weight, needs_bias and ctx.bias_size is not None],
+        [needs_x, wants_weight, needs_bias and ctx.bias_size is not None],
     )
     if needs_x and late_scale != 1.0:
         grad_x = grad_x * late_scale
-    return grad_x if needs_x else None, grad_weight, grad_bias, *[None] * 9
+    grad_x, returned = grad_x if needs_x else None, grad_weight if needs_weight else None
+    grad_feedback = (
+        _feedback_gradient(ctx, x, weight, drawn, grad_weight) if needs_feedback else None
+    )
+    return grad_x, returned, grad_bias, grad_feedback, *[None] * 8
+
+
+def _feedback_gradient(
+    ctx: Any, x: Tensor, weight: Tensor, feedback: Tensor, grad_weight: Tensor | None
+) -> Tensor:
+    rule = parse_rule(ctx.rule)
+    if share := rule.watched_share():
+        stride, padding, dilation, _, _, groups = ctx.geometry
+        seen = patches(x, weight.shape[2:], stride, padding, dilation, groups, share)
+        return activity_gradient(rule, seen, weight, feedback)
+    return feedback_gradient(ctx.rule, feedback, grad_weight)
 
 
 def _scale_smaller(matrix: Tensor, x: Tensor, scale: float) -> tuple[Tensor, float]:

@@ -9,7 +9,12 @@ from torch import Tensor
 
 from fxbio.ops.autocast import register_autocast
 from fxbio.ops.result import not_a_view
-from fxbio.ops.transport import feedback_of, parse_rule
+from fxbio.ops.transport import (
+    feedback_gradient,
+    feedback_of,
+    parse_rule,
+    wants_weight_gradient,
+)
 
 __all__ = ["einsum", "explicit_equation"]
 
@@ -84,18 +89,20 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _backward(ctx: Any, error: Tensor) -> tuple[Tensor | None, ...]:
     x, weight, drawn = ctx.saved_tensors
-    needs_x, needs_weight = ctx.needs_input_grad[:2]
+    needs_x, needs_weight, needs_feedback = ctx.needs_input_grad[:3]
     subscripts = explicit_equation(ctx.equation)
     assert subscripts is not None
     of_weight, of_x = subscripts[ctx.weight_at], subscripts[1 - ctx.weight_at]
     of_error = subscripts[2]
-    grad_x = grad_weight = None
+    grad_x = grad_weight = grad_feedback = None
     if needs_x and parse_rule(ctx.rule).passes_error:
         matrix = feedback_of(weight, drawn, ctx.rule, error) * ctx.scale
         grad_x = torch.einsum(f"{of_error},{of_weight}->{of_x}", error, matrix)
-    if needs_weight:
+    if wants_weight_gradient(ctx.rule, needs_weight, needs_feedback):
         grad_weight = torch.einsum(f"{of_error},{of_x}->{of_weight}", error, x)
-    return grad_x, grad_weight, *[None] * 5
+    if needs_feedback:
+        grad_feedback = feedback_gradient(ctx.rule, drawn, grad_weight)
+    return grad_x, grad_weight if needs_weight else None, grad_feedback, *[None] * 4
 
 
 einsum.register_autograd(_backward, setup_context=_setup_context)

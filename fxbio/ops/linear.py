@@ -8,9 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fxbio.ops.activity import activity_gradient, tokens
 from fxbio.ops.autocast import register_autocast
 from fxbio.ops.result import not_a_view
-from fxbio.ops.transport import feedback_of, parse_rule
+from fxbio.ops.transport import (
+    feedback_gradient,
+    feedback_of,
+    parse_rule,
+    wants_weight_gradient,
+)
 
 __all__ = ["linear"]
 
@@ -60,16 +66,27 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _backward(ctx: Any, error: Tensor) -> tuple[Tensor | None, ...]:
     x, weight, drawn = ctx.saved_tensors
-    needs_x, needs_weight, needs_bias = ctx.needs_input_grad[:3]
-    grad_x = grad_weight = grad_bias = None
+    needs_x, needs_weight, needs_bias, needs_feedback = ctx.needs_input_grad[:4]
+    grad_x = grad_weight = grad_bias = grad_feedback = None
     if needs_x and parse_rule(ctx.rule).passes_error:
         grad_x = scaled_product(error, feedback_of(weight, drawn, ctx.rule, error), ctx.scale)
     flat_error = error.reshape(-1, error.shape[-1])
-    if needs_weight:
+    if wants_weight_gradient(ctx.rule, needs_weight, needs_feedback):
         grad_weight = flat_error.t() @ x.reshape(-1, x.shape[-1])
     if ctx.has_bias and needs_bias:
         grad_bias = flat_error.sum(0)
-    return grad_x, grad_weight, grad_bias, None, None, None
+    if needs_feedback:
+        grad_feedback = _feedback_gradient(ctx.rule, x, weight, drawn, grad_weight)
+    return grad_x, grad_weight if needs_weight else None, grad_bias, grad_feedback, None, None
+
+
+def _feedback_gradient(
+    spec: str, x: Tensor, weight: Tensor, feedback: Tensor, grad_weight: Tensor | None
+) -> Tensor:
+    rule = parse_rule(spec)
+    if share := rule.watched_share():
+        return activity_gradient(rule, tokens(x, share), weight, feedback)
+    return feedback_gradient(spec, feedback, grad_weight)
 
 
 def scaled_product(left: Tensor, right: Tensor, scale: float) -> Tensor:

@@ -10,7 +10,12 @@ from torch import Tensor
 from fxbio.ops.autocast import register_autocast
 from fxbio.ops.linear import scaled_product
 from fxbio.ops.result import not_a_view
-from fxbio.ops.transport import feedback_of, parse_rule
+from fxbio.ops.transport import (
+    feedback_gradient,
+    feedback_of,
+    parse_rule,
+    wants_weight_gradient,
+)
 
 __all__ = ["addmm", "matmul"]
 
@@ -59,11 +64,16 @@ def _matmul_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _matmul_backward(ctx: Any, error: Tensor) -> tuple[Tensor | None, ...]:
     left, right, drawn = ctx.saved_tensors
-    needs_left, needs_right = ctx.needs_input_grad[:2]
+    needs, needs_feedback = ctx.needs_input_grad[:2], ctx.needs_input_grad[2]
+    at = 0 if ctx.weight_is_left else 1
+    tied = wants_weight_gradient(ctx.rule, needs[at], needs_feedback)
+    wanted = (tied, needs[1]) if at == 0 else (needs[0], tied)
     factors = _backward_factors(left, right, drawn, ctx, error)
     scales = (ctx.scale, 1.0) if ctx.weight_is_left else (1.0, ctx.scale)
-    grads = _product_gradients(left, right, *factors, error, needs_left, needs_right, scales)
-    return *grads, None, None, None, None
+    grads = _product_gradients(left, right, *factors, error, wanted, scales)
+    grad_feedback = feedback_gradient(ctx.rule, drawn, grads[at]) if needs_feedback else None
+    grad_left, grad_right = (g if n else None for g, n in zip(grads, needs, strict=True))
+    return grad_left, grad_right, grad_feedback, None, None, None
 
 
 def _backward_factors(
@@ -83,8 +93,7 @@ def _product_gradients(
     as_left: Tensor | None,
     as_right: Tensor | None,
     error: Tensor,
-    needs_left: bool,
-    needs_right: bool,
+    wanted: tuple[bool, bool],
     scales: tuple[float, float],
 ) -> tuple[Tensor | None, Tensor | None]:
     """``∂L/∂left = δ as_rightᵀ`` and ``∂L/∂right = as_leftᵀ δ``, summed where operands broadcast.
@@ -95,11 +104,11 @@ def _product_gradients(
     error = error if columns else error.unsqueeze(-1)
     error = error if rows else error.unsqueeze(-2)
     grad_left = grad_right = None
-    if needs_left and as_right is not None:
+    if wanted[0] and as_right is not None:
         factor = (as_right if columns else as_right.unsqueeze(-1)).mT
         shape = left.shape if rows else (1, *left.shape)
         grad_left = _product_summed_to(shape, error, factor, scales[1]).reshape(left.shape)
-    if needs_right and as_left is not None:
+    if wanted[1] and as_left is not None:
         factor = (as_left if rows else as_left.unsqueeze(-2)).mT
         shape = right.shape if columns else (*right.shape, 1)
         grad_right = _product_summed_to(shape, factor, error, scales[0]).reshape(right.shape)
@@ -180,17 +189,20 @@ def _addmm_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _addmm_backward(ctx: Any, error: Tensor) -> tuple[Tensor | None, ...]:
     x, weight, drawn = ctx.saved_tensors
-    needs_bias, needs_x, needs_weight = ctx.needs_input_grad[:3]
-    grad_bias = grad_x = grad_weight = None
+    needs_bias, needs_x, needs_weight, needs_feedback = ctx.needs_input_grad[:4]
+    grad_bias = grad_x = grad_weight = grad_feedback = None
     if needs_bias:
         grad_bias = error.sum_to_size(ctx.bias_shape)
         grad_bias = grad_bias if ctx.beta == 1.0 else grad_bias * ctx.beta
     if needs_x and parse_rule(ctx.rule).passes_error:
         matrix = feedback_of(weight, drawn, ctx.rule, error).mT
         grad_x = scaled_product(error, matrix, ctx.scale * ctx.alpha)
-    if needs_weight:
+    if wants_weight_gradient(ctx.rule, needs_weight, needs_feedback):
         grad_weight = scaled_product(x.mT, error, ctx.alpha)
-    return grad_bias, grad_x, grad_weight, *[None] * 5
+    if needs_feedback:
+        grad_feedback = feedback_gradient(ctx.rule, drawn, grad_weight)
+    grad_weight = grad_weight if needs_weight else None
+    return grad_bias, grad_x, grad_weight, grad_feedback, *[None] * 4
 
 
 addmm.register_autograd(_addmm_backward, setup_context=_addmm_setup)

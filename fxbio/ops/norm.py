@@ -15,7 +15,12 @@ from torch import Tensor
 from torch._prims_common import suggest_memory_format
 
 from fxbio.ops.autocast import register_autocast
-from fxbio.ops.transport import feedback_of, parse_rule
+from fxbio.ops.transport import (
+    feedback_gradient,
+    feedback_of,
+    parse_rule,
+    wants_weight_gradient,
+)
 
 __all__ = ["batch_norm", "group_norm", "layer_norm"]
 
@@ -104,14 +109,14 @@ def _batch_norm_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, .
 
 def _batch_norm_backward(ctx: Any, error: Tensor, *_: None) -> tuple[Tensor | None, ...]:
     x, weight, _, drawn, batch_mean, invstd, mean, var = ctx.saved_tensors
-    mask = _wanted(ctx, 0, 3, 4)
+    mask = _wanted(ctx, 0, 3, 4, 8)
     # In evaluation the statistics are the copies: the buffers may have moved on since.
     statistics = (None, None, batch_mean, invstd) if ctx.training else (mean, var, None, None)
     grads = torch.ops.aten.native_batch_norm_backward(
         error, x, _scale_vector(ctx, weight, drawn), *statistics, ctx.training, ctx.eps, mask
     )
-    grad_x, grad_weight, grad_bias = _only(mask, grads)
-    return grad_x, None, None, grad_weight, grad_bias, *[None] * 6
+    grad_x, grad_weight, grad_bias, grad_feedback = _gradients(ctx, mask, grads, drawn, 3, 8)
+    return grad_x, None, None, grad_weight, grad_bias, *[None] * 3, grad_feedback, None, None
 
 
 def layer_norm(
@@ -166,13 +171,13 @@ def _layer_norm_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, .
 
 def _layer_norm_backward(ctx: Any, error: Tensor, *_: None) -> tuple[Tensor | None, ...]:
     x, weight, bias, drawn, mean, rstd = ctx.saved_tensors
-    mask = _wanted(ctx, 0, 2, 3)
+    mask = _wanted(ctx, 0, 2, 3, 5)
     matrix = _scale_vector(ctx, weight, drawn)
     grads = torch.ops.aten.native_layer_norm_backward(
         error, x, ctx.normalized_shape, mean, rstd, matrix, bias, mask
     )
-    grad_x, grad_weight, grad_bias = _only(mask, grads)
-    return grad_x, None, grad_weight, grad_bias, *[None] * 4
+    grad_x, grad_weight, grad_bias, grad_feedback = _gradients(ctx, mask, grads, drawn, 2, 5)
+    return grad_x, None, grad_weight, grad_bias, None, grad_feedback, None, None
 
 
 def group_norm(
@@ -231,15 +236,15 @@ def _group_norm_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, .
 
 def _group_norm_backward(ctx: Any, error: Tensor, *_: None) -> tuple[Tensor | None, ...]:
     x, weight, _, drawn, mean, rstd = ctx.saved_tensors
-    mask = _wanted(ctx, 0, 2, 3)
+    mask = _wanted(ctx, 0, 2, 3, 5)
     # Only the CPU kernel knows channels_last; this is how autograd calls it, too.
     layout = suggest_memory_format(x) if x.device.type == "cpu" else torch.contiguous_format
     error, x = error.contiguous(memory_format=layout), x.contiguous(memory_format=layout)
     grads = torch.ops.aten.native_group_norm_backward(
         error, x, mean, rstd, _scale_vector(ctx, weight, drawn), *_sizes(x), ctx.num_groups, mask
     )
-    grad_x, grad_weight, grad_bias = _only(mask, grads)
-    return grad_x, None, grad_weight, grad_bias, *[None] * 4
+    grad_x, grad_weight, grad_bias, grad_feedback = _gradients(ctx, mask, grads, drawn, 2, 5)
+    return grad_x, None, grad_weight, grad_bias, None, grad_feedback, None, None
 
 
 def _sizes(x: Tensor) -> tuple[int, int, int]:
@@ -259,10 +264,11 @@ def _keep(
     ctx.save_for_backward(x, weight, bias, feedback, *statistics)
 
 
-def _wanted(ctx: Any, x: int, weight: int, bias: int) -> list[bool]:
-    """Which gradients to compute; the arguments are the positions of the three inputs."""
+def _wanted(ctx: Any, x: int, weight: int, bias: int, feedback: int) -> list[bool]:
+    """Which gradients the kernel is to compute; the arguments are the positions of the inputs."""
     needs = ctx.needs_input_grad
-    return [needs[x] and parse_rule(ctx.rule).passes_error, needs[weight], needs[bias]]
+    wants_weight = wants_weight_gradient(ctx.rule, needs[weight], needs[feedback])
+    return [needs[x] and parse_rule(ctx.rule).passes_error, wants_weight, needs[bias]]
 
 
 def _scale_vector(ctx: Any, weight: Tensor, drawn: Tensor | None) -> Tensor:
@@ -273,9 +279,22 @@ def _scale_vector(ctx: Any, weight: Tensor, drawn: Tensor | None) -> Tensor:
     return matrix if ctx.scale == 1.0 else matrix * ctx.scale
 
 
-def _only(mask: list[bool], grads: tuple[Tensor, ...]) -> list[Tensor | None]:
-    """The gradients that were asked for; for the rest a kernel may return anything."""
-    return [grad if wanted else None for wanted, grad in zip(mask, grads, strict=True)]
+def _gradients(
+    ctx: Any,
+    mask: list[bool],
+    grads: tuple[Tensor, ...],
+    drawn: Tensor,
+    weight: int,
+    feedback: int,
+) -> tuple[Tensor | None, ...]:
+    """Those by x, γ, bias and feedback; what was not asked of a kernel may be anything.
+
+    ``weight`` and ``feedback`` are positions of inputs.
+    """
+    x, gamma, bias = (g if wanted else None for wanted, g in zip(mask, grads, strict=True))
+    needs = ctx.needs_input_grad
+    grad_feedback = feedback_gradient(ctx.rule, drawn, gamma) if needs[feedback] else None
+    return x, gamma if needs[weight] else None, bias, grad_feedback
 
 
 def _define(name: str, forward: Any, backward: Any, setup: Any) -> None:

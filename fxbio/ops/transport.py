@@ -14,7 +14,13 @@ from torch import Tensor
 from fxbio.rules.base import Rule, make_rule
 from fxbio.rules.spec import parse_spec
 
-__all__ = ["feedback_of", "parse_rule", "passes_error"]
+__all__ = [
+    "feedback_gradient",
+    "feedback_of",
+    "parse_rule",
+    "passes_error",
+    "wants_weight_gradient",
+]
 
 
 @cache
@@ -38,3 +44,20 @@ def feedback_of(weight: Tensor, drawn: Tensor | None, spec: str, dtype_of: Tenso
     """The feedback weight without its scale, in the dtype of the error that it will meet."""
     drawn = None if drawn is None else drawn.to(dtype_of.dtype)
     return parse_rule(spec).feedback(weight, drawn).to(dtype_of.dtype)
+
+
+def wants_weight_gradient(spec: str, needs_weight: bool, needs_feedback: bool) -> bool:
+    """Whether an op has to compute the gradient of the weight."""
+    return needs_weight or (needs_feedback and parse_rule(spec).tied)
+
+
+def feedback_gradient(spec: str, feedback: Tensor, grad_weight: Tensor | None) -> Tensor:
+    """The gradient of a feedback weight that learns.
+
+    Under a rule that is not ``tied`` it is zero: the parameter is seen to be in use, and its local
+    loss is added where it is kept.
+    """
+    if parse_rule(spec).tied:
+        assert grad_weight is not None
+        return grad_weight.to(feedback.dtype, copy=True)  # a tensor may become one ``.grad`` only
+    return feedback.new_zeros(()).expand_as(feedback)

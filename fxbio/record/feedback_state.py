@@ -37,8 +37,8 @@ def digests(model: nn.Module) -> dict[str, str]:
     """SHA-256 of each drawn feedback tensor."""
     found = {}
     for key, module, bound in _bound_weights(model):
-        drawn = bound.backward(module).feedback
-        if drawn is not None:
+        drawn = bound.drawn(module)
+        if drawn is not None and not bound.has_history:
             found[key] = _digest(drawn)
     return found
 
@@ -52,8 +52,8 @@ def irreproducible(model: nn.Module) -> dict[str, Tensor]:
     """Drawn feedback that depends on weights as they once were, and not on a seed alone."""
     found = {}
     for key, module, bound in _bound_weights(model):
-        drawn = bound.backward(module).feedback
-        if drawn is not None and parse_rule(bound.rule).reads_weight():
+        drawn = bound.drawn(module)
+        if drawn is not None and not bound.has_history and parse_rule(bound.rule).reads_weight():
             found[key] = drawn.detach().cpu().clone()
     return found
 
@@ -71,7 +71,7 @@ def restore(model: nn.Module, saved_scales: dict[str, float], saved: dict[str, T
         raise RecordError("the record is of another model", notes=[f"for instance: {odd[0]}"])
     for key, module, bound in _bound_weights(model):
         if key in saved:
-            bound.backward(module).feedback.copy_(saved[key])  # type: ignore[union-attr]
+            bound.drawn(module).copy_(saved[key])  # type: ignore[union-attr]
     for path, module in bound_modules(model):
         binding: ModuleBinding = getattr(module, BINDING)
         weights = tuple(replace(w, scale=saved_scales[_key(path, w)]) for w in binding.weights)

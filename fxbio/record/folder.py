@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from fxbio import __version__
 from fxbio.api import revert, transform
-from fxbio.bind.redraw import redraw_counts, set_redraw_counts
+from fxbio.bind.updates import redraw_counts, set_redraw_counts
 from fxbio.errors import FxbioError, ModelError, RecordError
 from fxbio.policy import Plan, plan_markdown
 from fxbio.record.feedback_state import digests, irreproducible, restore, scales

@@ -5,8 +5,12 @@ from fxbio.rules import (  # noqa: F401  (registers)
     direct_feedback,
     feedback_alignment,
     greedy,
+    kolen_pollack,
+    product_feedback,
     sign_symmetry,
+    symmetric_alignment,
     target_propagation,
+    two_routes,
 )
 from fxbio.rules.base import Family, Rule, Transport, available_rules, find_rule, make_rule, rule
 from fxbio.rules.fan import WeightInfo

@@ -75,14 +75,21 @@ class Rule:
     trains_weight: ClassVar[bool] = True
     """False where the weight gets no gradient at all."""
     draws: ClassVar[bool] = False
-    """Whether ``draw`` returns a tensor; it is then kept as a non-persistent buffer."""
+    """Whether ``draw`` returns a tensor; it is then kept as a buffer."""
+    remembers: ClassVar[bool] = False
+    """Whether that buffer comes of the past and not of a seed alone: the ``state_dict`` has it."""
+    learns: ClassVar[bool] = False
+    """Whether ``learned`` returns a tensor; it is then kept as a parameter."""
+    tied: ClassVar[bool] = False
+    """Whether the feedback weight gets the gradient of the forward weight."""
 
     def feedback(self, weight: Tensor, drawn: Tensor | None) -> Tensor:
         """The feedback weight ``B`` up to ``scale``, evaluated in the backward pass.
 
         Args:
             weight: the forward weight as it was used, any floating dtype.
-            drawn: what ``draw`` returned, in the dtype of ``weight``; ``None`` without a draw.
+            drawn: what ``draw`` returned, or ``path`` where the rule learns, in the dtype of
+                ``weight``; ``None`` without either.
 
         Returns:
             A tensor of the shape of ``weight``.
@@ -102,17 +109,83 @@ class Rule:
         """
         return None
 
+    def learned(
+        self, weight: Tensor, info: WeightInfo, generator: torch.Generator
+    ) -> Tensor | None:
+        """The initial value of the part of the feedback that learns; arguments as for ``draw``.
+
+        It becomes a parameter, trained by the user's own optimizer with the gradient that the
+        backward pass of the model gives it: that of ``path`` by the chain rule, where ``path``
+        gets the gradient of the weight under a rule that is ``tied`` and else that of
+        ``activity_loss``; and ``local_gradient``.
+        """
+        return None
+
+    def learns_by_gradient(self) -> bool:
+        """Whether the parameter learns in the backward pass, and not by explicit calls alone."""
+        return self.learns
+
+    def path(self, learned: Tensor, drawn: Tensor | None, info: WeightInfo) -> Tensor:
+        """The feedback weight up to ``scale``, from what is learned and what was drawn.
+
+        It is evaluated in the forward pass, by torch functions that can be differentiated, with no
+        shapes but those of ``info``.
+        """
+        return learned
+
+    def local_gradient(
+        self, weight: Tensor, learned: Tensor, info: WeightInfo, generator: torch.Generator
+    ) -> Tensor | None:
+        """Gradient of a loss on weights alone, added once for each update of the weights.
+
+        Args:
+            weight: the forward weight at present.
+            learned: the parameter, in its shape.
+            info: as for ``draw``.
+            generator: CPU generator seeded from ``(seed, name of the weight, updates so far)``.
+        """
+        return None
+
+    def watched_share(self) -> float:
+        """Share of the positions of its input that ``activity_loss`` looks at; 0 without one."""
+        return 0.0
+
+    def activity_loss(self, x: Tensor, weight: Tensor, feedback: Tensor) -> Tensor:
+        """A loss on what the layer does to its input, which trains the feedback weight.
+
+        Args:
+            x: (groups, n, in), inputs of the layer, or patches of them, at ``n`` positions.
+            weight: (groups, out, in), the forward weight as matrices.
+            feedback: (groups, out, in), the feedback weight, which alone gets a gradient.
+        """
+        raise NotImplementedError(f"rule '{self.name}' does not define activity_loss()")
+
     def scale(self, weight: Tensor, info: WeightInfo) -> float:
         """The constant that multiplies ``feedback``, fixed when the model is transformed."""
         return 1.0
 
     def reads_weight(self) -> bool:
-        """Whether ``draw`` or ``scale`` depend on the values of the weight, not only its shape."""
+        """Whether it looks at the weight outside of the forward pass, not only at its shape."""
         return False
 
     def redraw_period(self) -> int:
-        """Number of optimizer steps after which ``draw`` is called again; 0 for never."""
+        """Number of optimizer steps after which ``redraw`` is called; 0 for never."""
         return 0
+
+    def redraw(
+        self, weight: Tensor, feedback: Tensor, info: WeightInfo, generator: torch.Generator
+    ) -> Tensor:
+        """What the feedback becomes when it is due; by default, what is drawn anew.
+
+        Args:
+            weight: the forward weight at present, or any of its shape unless ``reads_weight()``.
+            feedback: what was drawn or learned so far.
+            info: as for ``draw``.
+            generator: CPU generator seeded from ``(seed, name of the weight, turn)``.
+        """
+        drawn = self.draw(weight, info, generator)
+        assert drawn is not None, f"rule '{self.name}' declares that it draws but drew nothing"
+        return drawn
 
     def unsupported(self, info: WeightInfo) -> str | None:
         """Why this rule cannot serve such a weight, or ``None`` when it can."""
@@ -127,6 +200,10 @@ class Rule:
     def spec(self) -> str:
         """The rule and its options in one line, from which ``parse_spec`` makes it again."""
         return format_spec(self.name, self.options())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled by name: the file of a plug-in need not be importable."""
+        return make_rule, (self.name, self.options())
 
     def __str__(self) -> str:
         """As ``spec``, without the options that have their defaults."""

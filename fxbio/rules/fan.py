@@ -28,12 +28,20 @@ class WeightInfo:
     """Of a ``matmul``: the dimensions of the weight that are summed over; (-2,) in ``x @ W``."""
     produced: tuple[int, ...] = (-1,)
     """Of a ``matmul``: the dimensions of the weight that the result gains."""
+    stored: tuple[int, ...] = ()
+    """Shape of the feedback, where it is not ``shape``: that of a parameter of which the operation
+    uses a part, or which it uses transposed."""
+
+    @property
+    def layout(self) -> tuple[int, ...]:
+        """Shape of the feedback."""
+        return self.stored or self.shape
 
     @classmethod
     def of(cls, site: Site) -> WeightInfo:
         """What a rule may know about the weight of a site."""
         axes = (site.summed, site.produced)
-        return cls(site.weight, site.op, site.shape, site.groups, *axes)
+        return cls(site.weight, site.op, site.shape, site.groups, *axes, site.feedback_shape)
 
     @property
     def is_convolution(self) -> bool:

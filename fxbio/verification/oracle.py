@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fxbio.ops.activity import activity_gradient, patches, tokens
 from fxbio.ops.transport import feedback_of, parse_rule
 from fxbio.verification.probe import OpCall
 
@@ -137,6 +138,9 @@ def oracle_gradients(
 ) -> dict[str, Tensor | None]:
     """The gradients that each differentiated argument should have got.
 
+    A feedback weight that is differentiated gets the gradient of the weight, that of a loss on
+    the activity, or zeros, as its rule says.
+
     Args:
         call: with its arguments.
         error: gradient of the loss by the output.
@@ -146,8 +150,9 @@ def oracle_gradients(
     leaves = {
         key: value.detach().clone().requires_grad_()
         for key, value in call.arguments.items()
-        if isinstance(value, Tensor) and key in call.gradients
+        if isinstance(value, Tensor) and key in (call.gradients.keys() | {call.weight_name})
     }
+    taught = leaves.pop("feedback", None)
     exact_only = {call.weight_name, *_SHIFTS}
     given = {**call.arguments, **leaves}
     detached = {
@@ -162,6 +167,23 @@ def oracle_gradients(
             carrier = stock({**carrier_arguments, **shifts})
             output = output + (carrier - carrier.detach())
         if not output.requires_grad:
-            return dict.fromkeys(leaves)
+            return dict.fromkeys(call.gradients)
         grads = torch.autograd.grad(output, list(leaves.values()), error, allow_unused=True)
-    return dict(zip(leaves, grads, strict=True))
+    found: dict[str, Tensor | None] = dict(zip(leaves, grads, strict=True))
+    if taught is not None:
+        found["feedback"] = _feedback_gradient(call, taught, found[call.weight_name])
+    return {key: found.get(key) for key in call.gradients}
+
+
+def _feedback_gradient(call: OpCall, feedback: Tensor, of_weight: Tensor | None) -> Tensor | None:
+    a, rule = call.arguments, parse_rule(call.arguments["rule"])
+    if rule.tied:
+        return of_weight
+    share = rule.watched_share()
+    if not share:
+        return torch.zeros_like(feedback)
+    if "stride" not in a:
+        return activity_gradient(rule, tokens(a["x"], share), call.weight, feedback)
+    geometry = (a["stride"], a["padding"], a["dilation"], a["groups"], share)
+    seen = patches(a["x"], call.weight.shape[2:], *geometry)
+    return activity_gradient(rule, seen, call.weight, feedback)

@@ -40,7 +40,7 @@ def verify(model: nn.Module, example_inputs: Any = None) -> Verification:
     """Compare every rewritten site of a transformed model with the oracle.
 
     The model runs forward and backward once on the example inputs, in training mode. For each
-    call of a rule op the output and the gradients by input, weight and bias are compared with
+    call of a rule op the output and the gradients by its operands are compared with
     what plain torch functions and autograd give, and the error sent below with backprop's. The
     model is left as it was, gradients, buffers and random state included.
 
@@ -210,7 +210,7 @@ def _magnitudes(call: OpCall, error: Tensor, feedback: Tensor | None) -> Callabl
     inputs = [v for k, v in arguments.items() if k not in (call.weight_name, "bias", "feedback")]
     by_input = max((float(v.detach().abs().max()) for v in inputs if v.numel()), default=1.0)
     by_weight = 1.0 if feedback is None else float(feedback.detach().abs().max())
-    factors = {"bias": 1.0, call.weight_name: by_input}
+    factors = {"bias": 1.0, call.weight_name: by_input, "feedback": by_input}
     return lambda key: largest * factors.get(key, by_weight)
 
 
@@ -240,7 +240,8 @@ def _compare_with_backprop(
     call: OpCall, error: Tensor, feedback: Tensor | None
 ) -> tuple[bool | None, bool]:
     """Whether the error sent below differs from backprop's, and whether it should."""
-    sent = {k: g for k, g in call.gradients.items() if k not in (call.weight_name, "bias")}
+    below = call.gradients.keys() - {call.weight_name, "bias", "feedback"}
+    sent = {key: call.gradients[key] for key in below}
     if not sent or feedback is None:
         return None, False
     backprop_sends = oracle_gradients(call, error, call.weight)

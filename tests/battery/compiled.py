@@ -10,6 +10,7 @@ from collections.abc import Callable
 import torch
 
 from tests.battery.harness import Outcome, Subject, combinations, measure
+from tests.battery.rules import RULES
 
 __all__ = ["COMPILED", "FEW", "exported_and_saved", "inductor", "worth_compiling"]
 
@@ -64,10 +65,15 @@ COMPILED: dict[str, Callable[[Subject], Outcome]] = {
     "compile-aot_eager": aot_eager,
 }
 
-FEW = (("usf", "conv2d"), ("fa", "attention"), ("stop", "linear-3d"))
+FEW = (("usf", "conv2d"), ("fa", "attention"), ("stop", "linear-3d"), ("pfa", "conv2d"))
 """Combinations for what takes seconds each."""
 
 
 def worth_compiling() -> list[tuple[str, str]]:
-    """All combinations but those that compile like ``conv2d``."""
-    return [c for c in combinations() if c[1] not in ("conv1d", "conv3d", "depthwise")]
+    """All combinations but those that compile like others."""
+    return [
+        (rule, case)
+        for rule, case in combinations()
+        if case not in ("conv1d", "conv3d", "depthwise")
+        and (not RULES[rule].learns or case in ("conv2d", "linear-3d", "matmul", "attention"))
+    ]

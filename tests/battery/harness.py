@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -16,13 +16,13 @@ from fxbio.bind.binding import BINDING
 from fxbio.bind.install import bound_modules
 from tests.battery.cases import CASES, Case
 from tests.battery.modules import Model
-from tests.battery.rules import RULES
+from tests.battery.rules import RULES, RuleLine
 
 __all__ = [
     "Outcome",
     "Subject",
     "combinations",
-    "drawn_parts",
+    "feedback_parts",
     "loss_of",
     "measure",
     "policy_of",
@@ -121,11 +121,16 @@ def measure(run: Callable[..., Tensor], model: nn.Module, x: Tensor) -> Outcome:
 
 def reference(model: Model, rule: str, case: Case, x: Tensor) -> Outcome:
     """The same by plain functions and autograd, from the drawn feedback of ``model``."""
-    paths = dict(drawn_parts(model))
+    line = RULES[rule]
     leaves = {
         name: p.detach().clone().requires_grad_(p.requires_grad)
-        for name, p in model.named_parameters()
+        for name, p in model.named_parameters(remove_duplicate=False)
     }
+    paths = {
+        weight: (parts.whole(line, leaves), parts.scale)
+        for weight, parts in feedback_parts(model).items()
+    }
+    local: list[Tensor] = []
 
     def cross(
         name: str,
@@ -134,34 +139,77 @@ def reference(model: Model, rule: str, case: Case, x: Tensor) -> Outcome:
         weight: Tensor,
         part: Callable[[Tensor], Tensor] = lambda whole: whole,
     ) -> Tensor:
-        drawn, scale = paths.get(f"body.{name}", (None, 1.0))
-        drawn = None if drawn is None else part(drawn)
-        matrix = RULES[rule].feedback(weight.detach(), drawn)
+        whole, scale = paths.get(f"body.{name}", (None, 1.0))
+        stored = None if whole is None else part(whole)
+        matrix = line.feedback(weight.detach(), stored)
         exact = function(x.detach(), weight)
         if matrix is None:
             return exact
+        if line.activity_loss is not None:
+            local.append(line.activity_loss(x.detach(), weight.detach(), matrix, function))
+        if line.loss is not None or line.activity_loss is not None:
+            matrix = matrix.detach()
         carrier = function(x, matrix * scale)
         return exact + (carrier - carrier.detach())
 
     x = x.clone().requires_grad_()
     body = {n.removeprefix("body."): p for n, p in leaves.items() if n.startswith("body.")}
     output = case.reference(body, cross, x * leaves["gain"])
-    loss_of(output).backward()
+    if line.loss is not None:
+        weights = {name: weight_named(model, name) for name in paths}
+        local += [
+            line.loss(weights[name], whole)
+            for name, (whole, _) in paths.items()
+            if whole is not None
+        ]
+    (loss_of(output) + sum(local)).backward()
     gradients = {name: p.grad for name, p in leaves.items()} | {"input": x.grad}
     return Outcome(output.detach(), gradients)
 
 
-def drawn_parts(model: nn.Module) -> Iterator[tuple[str, tuple[Tensor | None, float]]]:
-    """The stored part and the scale of each feedback, by the name of the weight."""
-    for _, module in bound_modules(model):
+@dataclass(frozen=True)
+class Parts:
+    """What is stored of one feedback."""
+
+    drawn: Tensor | None
+    learned: str | None
+    """Name of the parameter."""
+    shape: tuple[int, ...]
+    scale: float
+
+    def whole(self, line: RuleLine, parameters: dict[str, Tensor]) -> Tensor | None:
+        """The stored feedback in the shape of the weight."""
+        if self.learned is None:
+            return self.drawn
+        if self.drawn is None or line.path is None:
+            return parameters[self.learned]
+        return line.path(self.drawn, parameters[self.learned], self.shape)
+
+
+def feedback_parts(model: nn.Module) -> dict[str, Parts]:
+    """What is stored of each feedback, by the name of the weight."""
+    found = {}
+    for path, module in bound_modules(model):
         for bound in getattr(module, BINDING).weights:
             drawn: Any = None if bound.feedback is None else getattr(module, bound.feedback)
-            yield bound.weight, (drawn, bound.scale)
+            learned = None if bound.learned is None else f"{path}.{bound.learned}".lstrip(".")
+            found[bound.weight] = Parts(drawn, learned, bound.shape, bound.scale)
+    return found
+
+
+def weight_named(model: nn.Module, name: str) -> Tensor:
+    """A weight as the attribute of that name serves it."""
+    value: Any = model
+    for part in name.split("."):
+        value = getattr(value, part)
+    return value.detach()  # type: ignore[no-any-return]
 
 
 def policy_of(rule: str) -> fxbio.Policy:
     """One rule for every site."""
-    return fxbio.Policy.from_yaml(f"version: 1\nseed: {SEED}\ndefault: {rule}\n")
+    options = RULES[rule].options if rule in RULES else ""
+    default = f"{{rule: {rule}, with: {{{options}}}}}"
+    return fxbio.Policy.from_yaml(f"version: 1\nseed: {SEED}\ndefault: {default}\n")
 
 
 @cache
@@ -189,5 +237,5 @@ def combinations() -> list[tuple[str, str]]:
         (rule, name)
         for rule, line in RULES.items()
         for name, case in CASES.items()
-        if not (line.reads_weight and case.computed)
+        if not (line.reads_weight and case.computed) and name not in line.without
     ]

@@ -26,7 +26,7 @@ def fresh_compiler() -> Iterator[None]:
 @pytest.mark.parametrize("survival", COMPILED)
 def test_survives(survival: str, rule: str, case: str) -> None:
     combination = subject(rule, case)
-    limit = limit_of(survival, case)
+    limit = limit_of(survival, rule, case)
     if limit is not None:
         with pytest.raises(limit.error, match=limit.message):
             COMPILED[survival](combination)

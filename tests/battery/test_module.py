@@ -13,6 +13,7 @@ import fxbio
 from tests.battery.cases import CASES
 from tests.battery.harness import combinations, loss_of, policy_of, subject
 from tests.battery.modules import Model, Shared, StandardisedConv2d
+from tests.battery.rules import RULES
 
 every = pytest.mark.parametrize(("rule", "case"), combinations())
 
@@ -20,8 +21,12 @@ every = pytest.mark.parametrize(("rule", "case"), combinations())
 @every
 def test_state_and_parameters_are_those_of_the_stock_model(rule: str, case: str) -> None:
     model, stock = subject(rule, case).transformed(), CASES[case].build()
-    assert list(model.state_dict()) == list(stock.state_dict())
-    for one, other in zip(model.named_parameters(), stock.named_parameters(), strict=True):
+    added = [key for key in model.state_dict() if key not in stock.state_dict()]
+    assert bool(added) == RULES[rule].extends_state
+    assert all("fxbio_feedback" in key for key in added)
+    assert [key for key in model.state_dict() if key not in added] == list(stock.state_dict())
+    kept = [(n, p) for n, p in model.named_parameters() if n not in added]
+    for one, other in zip(kept, stock.named_parameters(), strict=True):
         assert one[0] == other[0]
         assert torch.equal(one[1], other[1])
     assert [n for n, _ in model.named_modules()] == [n for n, _ in stock.named_modules()]
@@ -53,14 +58,16 @@ def test_hooks_still_fire(rule: str, case: str) -> None:
         module.register_forward_pre_hook(lambda m, a: seen.append(("before", id(m))))
         module.register_forward_hook(lambda m, a, out: seen.append(("after", id(m))))
     model.body.register_full_backward_hook(lambda m, below, above: seen.append(("error", id(m))))
-    loss_of(model(CASES[case].example())).backward()
+    loss = loss_of(model(CASES[case].example()))
+    forward = list(seen)  # a rule may look at its weight in the backward pass, too
+    loss.backward()
     stock_seen: list[Any] = []
     stock = CASES[case].build()
     for module in stock.modules():
         module.register_forward_hook(lambda m, a, out: stock_seen.append(id(m)))
     stock(CASES[case].example())
-    assert len([1 for kind, _ in seen if kind == "after"]) == len(stock_seen)
-    assert len([1 for kind, _ in seen if kind == "before"]) == len(stock_seen)
+    assert len([1 for kind, _ in forward if kind == "after"]) == len(stock_seen)
+    assert len([1 for kind, _ in forward if kind == "before"]) == len(stock_seen)
     # Torch calls a backward hook when the error reaches the input, which is what ``stop`` prevents.
     assert (("error", id(model.body)) in seen) == (rule != "stop")
 

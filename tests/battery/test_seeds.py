@@ -8,11 +8,11 @@ from torch import Tensor, nn
 
 import fxbio
 from tests.battery.cases import CASES
-from tests.battery.harness import combinations, drawn_parts, policy_of, subject
+from tests.battery.harness import combinations, feedback_parts, policy_of, subject
 from tests.battery.rules import RULES
 
 X = torch.randn(2, 8, generator=torch.Generator().manual_seed(0))
-DRAWING = ["fa", "frsf", "brsf"]
+DRAWING = ["fa", "frsf", "brsf", "kp", "pfa", "pfa-o"]
 
 
 def stack(*names: str, width: int = 8) -> nn.Sequential:
@@ -106,15 +106,16 @@ def test_tied_weights_have_one_feedback(rule: str) -> None:
 @pytest.mark.parametrize(("rule", "case"), [c for c in combinations() if c[0] != "bp"])
 def test_feedback_weights_are_those_in_use(rule: str, case: str) -> None:
     model = subject(rule, case).transformed()
-    found, drawn = fxbio.feedback_weights(model), dict(drawn_parts(model))
-    body = dict(model.body.named_parameters())
+    found, stored = fxbio.feedback_weights(model), feedback_parts(model)
+    body, parameters = dict(model.body.named_parameters()), dict(model.named_parameters())
     for short in CASES[case].weights:
         weight = body.get(short, None if CASES[case].computed else getattr(model.body, short, None))
-        part, scale = drawn[f"body.{short}"]
+        parts = stored[f"body.{short}"]
+        part = parts.whole(RULES[rule], parameters)
         matrix = None if weight is None else RULES[rule].feedback(weight.detach(), part)
-        if CASES[case].computed and rule != "fa":
+        if CASES[case].computed and rule != "fa" and not RULES[rule].learns:
             matrix = None  # it depends on a weight that exists only inside the forward
         if matrix is None:
             assert f"body.{short}" not in found
         else:
-            assert torch.equal(found[f"body.{short}"], matrix * scale)
+            torch.testing.assert_close(found[f"body.{short}"], matrix * parts.scale)

@@ -21,7 +21,7 @@ def test_the_table_covers_the_registry() -> None:
 @pytest.mark.parametrize("survival", SURVIVALS)
 def test_survives(survival: str, rule: str, case: str) -> None:
     combination = subject(rule, case)
-    limit = limit_of(survival, case)
+    limit = limit_of(survival, rule, case)
     if limit is not None:
         with pytest.raises(limit.error, match=limit.message):
             SURVIVALS[survival](combination)

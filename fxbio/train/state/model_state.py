@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fxbio.bind.redraw import redraw_counts, set_redraw_counts
+from fxbio.bind.updates import redraw_counts, set_redraw_counts
 from fxbio.errors import TrainError
 from fxbio.record.feedback_state import restore, scales
 

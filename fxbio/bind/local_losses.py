@@ -1,0 +1,133 @@
+"""Feedback that learns by a loss of its own: what its parameter gets besides the op's gradient.
+
+A hook on the parameter sees the gradient of a whole backward pass, however often the weight was
+applied and whatever was recomputed. It adds the gradient of the loss on weights, and keeps a
+running mean over the backward passes since the last update: several micro-batches count as one
+batch, and a loss that does not depend on the batch counts once.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from functools import partial
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from fxbio.errors import ModelError
+from fxbio.ops.transport import parse_rule
+from fxbio.rules.base import Rule
+from fxbio.rules.draw import feedback_generator
+
+if TYPE_CHECKING:
+    from fxbio.bind.binding import BoundWeight
+
+__all__ = [
+    "attach_losses",
+    "begin_update",
+    "check_can_learn",
+    "detach_losses",
+    "local_gradient",
+]
+
+_PASSES = "_fxbio_passes"
+"""Attribute of a module: backward passes since the last update, by the name of the parameter."""
+
+_hooked: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+"""The handle of the hook of each parameter that has one; modules may share a parameter."""
+
+
+def attach_losses(module: nn.Module, weights: tuple[BoundWeight, ...]) -> None:
+    """Have the learned feedback of a module learn by its own loss, where it has one."""
+    for bound, parameter in _self_taught(module, weights):
+        if parameter not in _hooked and parameter.requires_grad:
+            hook = partial(_taught_gradient, weakref.ref(module), bound)
+            _hooked[parameter] = parameter.register_hook(hook)
+            begin_update(module)
+
+
+def detach_losses(module: nn.Module, weights: tuple[BoundWeight, ...]) -> None:
+    """Undo ``attach_losses``."""
+    for _, parameter in _self_taught(module, weights):
+        handle: RemovableHandle | None = _hooked.pop(parameter, None)
+        if handle is not None:
+            handle.remove()
+    vars(module).pop(_PASSES, None)
+
+
+def begin_update(module: nn.Module) -> None:
+    """Take the next backward pass for the first since an update of the weights."""
+    vars(module)[_PASSES] = {}
+
+
+@torch.no_grad()
+def local_gradient(module: nn.Module, bound: BoundWeight, purpose: str, turn: int) -> Tensor | None:
+    """The gradient of the loss on weights of one learned feedback, or ``None`` without one.
+
+    Args:
+        module: that the weight is bound in.
+        bound: with a learned feedback.
+        purpose: keeps draws for one purpose apart from those for another.
+        turn: number of the draw.
+    """
+    assert bound.learned is not None
+    rule, learned = parse_rule(bound.rule), getattr(module, bound.learned)
+    if type(rule).local_gradient is Rule.local_gradient:
+        return None
+    generator = feedback_generator(bound.seed, f"{bound.weight}:{purpose}", turn)
+    return rule.local_gradient(bound.weight_of(module), learned, bound.info, generator)
+
+
+def check_can_learn(parameter: Tensor, bound: BoundWeight) -> None:
+    """Refuse a forward pass whose backward pass would leave a local loss out.
+
+    Raises:
+        ModelError: under float16 autocast, and for parameters from elsewhere.
+    """
+    if parse_rule(bound.rule).tied or not parameter.requires_grad:
+        return
+    device = parameter.device.type
+    if torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.float16:
+        raise ModelError(
+            f"the feedback of '{bound.weight}' cannot learn under float16 autocast",
+            notes=[
+                f"rule {bound.rule.partition('{')[0]} has a loss of its own, which a gradient "
+                "scaler does not scale but would scale back"
+            ],
+            help="use bfloat16: torch.autocast(device, torch.bfloat16), without a scaler",
+        )
+    if parameter.is_leaf and parameter not in _hooked:
+        raise ModelError(
+            f"the feedback of '{bound.weight}' is not the module's own parameter",
+            notes=["its own carries the local loss by which it learns; another gets no gradient"],
+            help="call the model itself; functional_call works without '*fxbio_feedback*'",
+        )
+
+
+def _self_taught(
+    module: nn.Module, weights: tuple[BoundWeight, ...]
+) -> Iterator[tuple[BoundWeight, Tensor]]:
+    for bound in weights:
+        if bound.learned is not None and not parse_rule(bound.rule).tied:
+            yield bound, getattr(module, bound.learned)
+
+
+@torch.no_grad()
+def _taught_gradient(
+    home: weakref.ref[nn.Module], bound: BoundWeight, gradient: Tensor
+) -> Tensor | None:
+    """The gradient of a feedback parameter, from what the ops gave."""
+    module = home()
+    if module is None or bound.learned is None:
+        return None
+    before: Tensor | None = getattr(module, bound.learned).grad
+    passes: dict[str, int] = vars(module)[_PASSES]
+    done = 0 if before is None else passes.get(bound.learned, 0)
+    passes[bound.learned] = done + 1
+    local = local_gradient(module, bound, "noise", bound.updates(module))
+    total = gradient if local is None else gradient + local
+    return total if before is None or not done else (total - before) / (done + 1)

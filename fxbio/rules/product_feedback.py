@@ -1,0 +1,102 @@
+"""Product feedback alignment: the error goes back through two matrices, one fixed, one learned."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from fxbio.rules.base import Rule, rule
+from fxbio.rules.coefficients import check_share, check_whole
+from fxbio.rules.fan import WeightInfo
+from fxbio.rules.matrices import from_matrices, matrix_shape, no_matrices
+
+__all__ = ["OrthogonalProductFeedback", "ProductFeedback"]
+
+
+@dataclass(frozen=True)
+class _Product(Rule):
+    """The path ``Bᵀ R``: of (groups, mid, out) and (groups, mid, in)."""
+
+    learns: ClassVar[bool] = True
+    tied: ClassVar[bool] = True
+    draws: ClassVar[bool] = True
+
+    def expansion(self) -> int:
+        """How many units lie between for each output."""
+        return 1
+
+    def learned(self, weight: Tensor, info: WeightInfo, generator: torch.Generator) -> Tensor:
+        """``R``, of a deviation ``√(2/(fan_in + fan_out))`` by its own fans (Xavier)."""
+        groups, out, inner = matrix_shape(info)
+        deviation = math.sqrt(2.0 / (info.fan_in + self.expansion() * info.fan_out))
+        shape = (groups, self.expansion() * out, inner)
+        return torch.randn(shape, generator=generator).mul_(deviation)
+
+    def path(self, learned: Tensor, drawn: Tensor | None, info: WeightInfo) -> Tensor:
+        """``Bᵀ R``. So ``∂L/∂R = B ∂L/∂W``, as if the error ``B δ`` met the input there."""
+        assert drawn is not None
+        return from_matrices(torch.bmm(drawn.mT, learned), info)
+
+    def feedback(self, weight: Tensor, drawn: Tensor | None) -> Tensor:
+        """``Bᵀ R``."""
+        assert drawn is not None
+        return drawn
+
+    def unsupported(self, info: WeightInfo) -> str | None:
+        if info.op == "norm":
+            return f"rule '{self.name}' multiplies matrices, and the scale of a norm is none"
+        return no_matrices(info)
+
+
+@rule("pfa", aliases=("product-feedback",))
+@dataclass(frozen=True)
+class ProductFeedback(_Product):
+    """The error goes back through ``Bᵀ R``: ``B`` is fixed and wide, ``R`` gets ``B ∂L/∂W``.
+
+    Under weight decay ``R`` tends to ``B W`` and the path to ``BᵀB W``, which is nearly ``W`` for
+    random ``B``: at an angle of ``arccos 1/√(1 + 1/r)``, 17.5° for ``r = 10``. ``W`` and ``R`` must
+    be trained alike, by an optimizer whose update is linear in the gradient, such as SGD.
+    """
+
+    paper: ClassVar[str] = "Ji-An & Benna 2024, arXiv 2405.20594"
+
+    ratio: int = 10
+    """Units between for each output, ``r``."""
+    density: float = 1.0
+    """Share of the entries of ``B`` that are not zero."""
+
+    def __post_init__(self) -> None:
+        check_whole("ratio", self.ratio)
+        check_share("density", self.density)
+
+    def expansion(self) -> int:
+        return self.ratio
+
+    def draw(self, weight: Tensor, info: WeightInfo, generator: torch.Generator) -> Tensor:
+        """``B``: normal, ``B_ij² = 1/(density · r · out)`` on average, so that ``BᵀB ≈ 1``."""
+        groups, out, _ = matrix_shape(info)
+        shape = (groups, self.ratio * out, out)
+        drawn = torch.randn(shape, generator=generator)
+        if self.density < 1:
+            drawn *= torch.rand(shape, generator=generator) < self.density
+        return drawn / math.sqrt(self.density * self.ratio * out)
+
+
+@rule("pfa-o")
+@dataclass(frozen=True)
+class OrthogonalProductFeedback(_Product):
+    """As ``pfa``, with an orthogonal square ``B``: the path tends to ``W`` itself."""
+
+    remembers: ClassVar[bool] = True  # its last digits depend on the linear algebra at hand
+    paper: ClassVar[str] = "PFA-o of Ji-An & Benna 2024, arXiv 2405.20594"
+
+    def draw(self, weight: Tensor, info: WeightInfo, generator: torch.Generator) -> Tensor:
+        """``B``, uniform among the orthogonal matrices of each group."""
+        groups, out, _ = matrix_shape(info)
+        q, r = torch.linalg.qr(torch.randn((groups, out, out), generator=generator))
+        drawn: Tensor = q * r.diagonal(dim1=-2, dim2=-1).sign().unsqueeze(-2)
+        return drawn
