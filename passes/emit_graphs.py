@@ -31,6 +31,17 @@ class EmitGraphs(Pass):
                 "feedback has no buffers yet", help="run bind-modules before emit-graphs"
             )
 
+        routed = program.planned().rewritten("broadcast", "local")
+        if routed:
+            raise PassError(
+                "a graph module cannot show errors that are routed around the path",
+                notes=[
+                    f"rule '{a.rule}' of '{a.site.name}', decided by {a.decided_by}"
+                    for a in routed[:3]
+                ],
+                help="leave emit-graphs out: the transformed model itself runs these rules",
+            )
+
     def run(self, program: Program) -> PassResult:
         islands = {island.path for island in program.graph.islands}
         for path, graph in program.rewritten.items():

@@ -27,7 +27,20 @@ class RouteErrors(Pass):
             return PassResult(False, "no error is routed around the path")
         report = route_errors(program.model, plan, program.inputs)
         program.bound = True
+        _comment(program)
         parts = [f"{report.receivers} receivers", f"matrices of {report.mebibytes:.1f} MiB"]
         if report.exact:
             parts.append(f"reached by the error itself: {', '.join(report.exact)}")
         return PassResult(True, "; ".join(parts))
+
+
+def _comment(program: Program) -> None:
+    """Have the readable graphs say which layers get their error from elsewhere."""
+    plan = program.planned()
+    routed = {a.site.name: a for a in plan.rewritten("broadcast", "local")}
+    for graph in program.rewritten.values():
+        for node in graph.nodes:
+            assignment = routed.get(node.meta.get("site"))
+            if assignment is not None:
+                rule = plan.rule_of(assignment)
+                node.meta["routed"] = f"error routed: {rule} ← {assignment.decided_by}"

@@ -27,6 +27,7 @@ __all__ = [
     "Routes",
     "Targets",
     "Unit",
+    "added_names",
     "resolve_attribute",
 ]
 
@@ -155,6 +156,8 @@ class Unit:
     """The line of the policy."""
     head: Head | None = None
     """The classifier that it learns from."""
+    served_by: str | None = None
+    """Unit that receives for it, where both run into one tensor."""
 
 
 class Delivery(NamedTuple):
@@ -206,6 +209,12 @@ class ModuleBinding:
     """Of the model itself: its blocks that learn from targets."""
     attached: tuple[str, ...] = ()
     """Attributes of the module that were added besides the feedback of its weights."""
+
+
+def added_names(binding: ModuleBinding) -> tuple[str, ...]:
+    """Attributes of a rewritten module that the stock one does not have."""
+    feedback = (name for w in binding.weights for name in (w.feedback, w.learned))
+    return (*(name for name in feedback if name is not None), *binding.attached)
 
 
 def resolve_attribute(module: nn.Module, path: str) -> Any:

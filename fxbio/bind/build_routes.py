@@ -74,6 +74,9 @@ def route_errors(model: nn.Module, plan: Plan, inputs: ExampleInputs) -> RouteRe
     parts = _Parts(units)
     for each in routed:
         _deliver(parts, each, sources[each.unit.name], observed, plan.seed)
+    for name, first in observed.joined.items():
+        if not any(unit == name for _, unit in parts.deliveries):
+            parts.units[name] = replace(parts.units[name], served_by=first)
     _attach(model, parts, paths, plan.persist_feedback)
     return RouteReport(
         receivers=len({unit for _, unit in parts.deliveries}),

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from fxbio.bind.binding import BINDING, ModuleBinding
+from fxbio.bind.binding import BINDING, ModuleBinding, added_names
 from fxbio.bind.leaf import LEAF_FORWARDS
 from fxbio.bind.loading import accept_stock_checkpoints, forget_checkpoints
 from fxbio.bind.routes import MarkForward, RouteForward
@@ -44,6 +44,24 @@ class BoundModule:
             )
         return (_new_bound, (self._fxbio_base, self._fxbio_forwards), *rest)
 
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        """As ``nn.Module`` does, but a stock checkpoint lacks nothing: it has none of ours."""
+        super()._load_from_state_dict(  # type: ignore[misc]
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
+        own = {prefix + name for name in added_names(getattr(self, BINDING))}
+        if not own & state_dict.keys():
+            missing_keys[:] = [key for key in missing_keys if key not in own]
+
     def __setstate__(self, state: Any) -> None:
         super().__setstate__(state)  # type: ignore[misc]
         track_updates(self)  # type: ignore[arg-type]
@@ -61,14 +79,9 @@ def bind_module(module: nn.Module, binding: ModuleBinding) -> None:
 
 def unbind_module(module: nn.Module) -> None:
     """Give a module its own class back and take away what binding added."""
-    binding: ModuleBinding = getattr(module, BINDING)
     forget_updates(module)
     forget_checkpoints(module)
-    for weight in binding.weights:
-        for feedback in (weight.feedback, weight.learned):
-            if feedback is not None:
-                delattr(module, feedback)
-    for name in binding.attached:
+    for name in added_names(getattr(module, BINDING)):
         delattr(module, name)
     module.__class__ = stock_class(module)
     delattr(module, BINDING)

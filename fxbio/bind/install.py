@@ -8,7 +8,13 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from fxbio.bind.binding import BINDING, BoundWeight, ModuleBinding, resolve_attribute
+from fxbio.bind.binding import (
+    BINDING,
+    BoundWeight,
+    ModuleBinding,
+    added_names,
+    resolve_attribute,
+)
 from fxbio.bind.build import PendingModule
 from fxbio.bind.classes import bind_module, is_bound, stock_class, unbind_module
 from fxbio.bind.loading import accept_stock_checkpoints, forget_checkpoints
@@ -82,9 +88,7 @@ def uninstall(model: nn.Module) -> None:
     feedback = set()
     for path, module in bound_modules(model):
         binding: ModuleBinding = getattr(module, BINDING)
-        names = [w.feedback for w in binding.weights if w.feedback is not None]
-        names += binding.attached
-        feedback |= {f"{path}.{name}" if path else name for name in names}
+        feedback |= {f"{path}.{name}" if path else name for name in added_names(binding)}
         for attribute in binding.frozen:
             resolve_attribute(module, attribute).requires_grad_(True)
         unbind_module(module)

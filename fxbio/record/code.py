@@ -14,6 +14,9 @@ __all__ = ["readable_code", "readable_source"]
 
 _CLEARED = re.compile(r";  (\w+ = )+None$")
 """fx frees values as early as it can, which nobody wants to read."""
+_ROUTED = (
+    "# Beside them {} layers get their error straight from its source; no line shows the cuts."
+)
 _INDEXED = re.compile(r'getattr\((self[\w.\[\]]*), "(\d+)"\)')
 
 
@@ -22,7 +25,7 @@ def readable_code(program: Program) -> dict[str, str]:
     return {
         path: readable_source(graph, path or program.graph.name)
         for path, graph in program.rewritten.items()
-        if any("rule" in node.meta for node in graph.nodes)
+        if any("rule" in node.meta or "routed" in node.meta for node in graph.nodes)
     }
 
 
@@ -33,16 +36,21 @@ def readable_source(graph: fx.Graph, title: str) -> str:
     forward, with the layers on the commented lines rewritten in place.
     """
     rules = {node.name: node.meta["rule"] for node in graph.nodes if "rule" in node.meta}
+    routed = {node.name: node.meta["routed"] for node in graph.nodes if "routed" in node.meta}
     header = [
         f"# The forward of {title} as captured: {len(rules)} lines are rewritten.",
         "# This file is for reading; the transformed model runs its own code.",
+        *([_ROUTED.format(len(routed))] if routed else []),
         "import torch",
         "",
         "from fxbio.ops import functional as ops",
         "",
         "",
     ]
-    body = [_readable(line, rules) for line in graph.python_code("self").src.strip().splitlines()]
+    comments = rules | routed
+    body = [
+        _readable(line, comments) for line in graph.python_code("self").src.strip().splitlines()
+    ]
     return "\n".join([*header, *(line for line in body if line.strip()), ""])
 
 

@@ -40,7 +40,16 @@ def digests(model: nn.Module) -> dict[str, str]:
         drawn = bound.drawn(module)
         if drawn is not None and not bound.has_history:
             found[key] = _digest(drawn)
-    return found
+    return found | {f"route:{name}": _digest(matrix) for name, matrix in _matrices(model)}
+
+
+def _matrices(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """The matrices that carry errors straight to receivers, by source and receiver."""
+    for _, module in bound_modules(model):
+        binding: ModuleBinding = getattr(module, BINDING)
+        deliveries = binding.routes.deliveries if binding.routes else {}
+        for (source, unit), delivery in deliveries.items():
+            yield f"{source} -> {unit}", getattr(module, delivery.matrix)
 
 
 def _digest(tensor: Tensor) -> str:

@@ -47,6 +47,8 @@ class Delivered:
 
     arguments: dict[str, Any]
     """By the names of the op's schema; tensors detached."""
+    receivers: list[Tensor]
+    """What receives, as the model holds it."""
     error: Tensor | None = None
     """Gradient of the loss by the output."""
     sent: dict[int, Tensor] = field(default_factory=dict)
@@ -115,7 +117,7 @@ class OpProbe(TorchFunctionMode):
 
     def _watched_delivery(self, func: Any, arguments: dict[str, Any]) -> Tensor:
         plain = {k: v.detach() if isinstance(v, Tensor) else v for k, v in arguments.items()}
-        call = Delivered(plain)
+        call = Delivered(plain, arguments["receivers"])
         taps = [_tap(tensor) for tensor in arguments["receivers"]]
         call.arguments["receivers"] = [tensor.detach() for tensor in taps]
         for place, (tensor, tap) in enumerate(zip(arguments["receivers"], taps, strict=True)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -31,6 +32,8 @@ class SiteVerdict:
     """Whether the error sent below differs from backprop's; ``None`` where none is sent, either
     because the rule stops it or because the input needs no gradient."""
     problem: str | None
+    path: str = ""
+    """Where the error did not cross the site: how it came there."""
 
     @property
     def ok(self) -> bool:
@@ -106,20 +109,27 @@ _MANY = 20
 def _together(rows: list[SiteVerdict]) -> tuple[str | Text, ...]:
     """One line for all sites of a rule."""
     differ = sum(row.differs_from_bp is True for row in rows)
-    silent = sum(row.differs_from_bp is None for row in rows)
+    silent = sum(row.differs_from_bp is None and not row.path for row in rows)
+    paths = Counter(row.path for row in rows if row.path)
     return (
         f"{len(rows)} sites",
         rows[0].rule,
         str(sum(row.calls for row in rows)),
         "bitwise",
         f"≤ {max(row.gradient_error for row in rows):.1e}",
-        f"{differ} yes, {silent} send none" if silent else f"{differ} yes",
+        "; ".join(
+            [
+                *([f"{differ} yes"] if differ or not (silent or paths) else []),
+                *([f"{silent} send none"] if silent else []),
+                *(f"{count} {path}" for path, count in paths.items()),
+            ]
+        ),
         Text("ok", style="green"),
     )
 
 
 def _cells(row: SiteVerdict) -> tuple[str | Text, ...]:
-    differs = {True: "yes", False: "no", None: "no error sent"}[row.differs_from_bp]
+    differs = {True: "yes", False: "no", None: row.path or "no error sent"}[row.differs_from_bp]
     return (
         row.site,
         row.rule,

@@ -16,6 +16,7 @@ from fxbio.bind.install import backprop
 from fxbio.graph.capture import preserved
 from fxbio.graph.inputs import as_example_inputs
 from fxbio.graph.taint import tensors_in
+from fxbio.ops.labels import unchecked_labels
 from fxbio.policy.plan import Assignment, Plan
 from fxbio.record.record import record_of
 from fxbio.verification.oracle import (
@@ -26,6 +27,7 @@ from fxbio.verification.oracle import (
     with_random_error,
 )
 from fxbio.verification.probe import OpCall
+from fxbio.verification.routes import judge_routes
 from fxbio.verification.targets import judge_connection
 from fxbio.verification.verification import SiteVerdict, Verification
 from fxbio.verification.witness import Witness, ruled_parameters, silent_backprop
@@ -63,7 +65,7 @@ def verify(model: nn.Module, example_inputs: Any = None) -> Verification:
     witness = Witness(model)
     with _untouched(model):
         results = list(tensors_in(witness.run(model, args, kwargs)))
-        with witness.probe:
+        with witness.probe, unchecked_labels():  # a random error is that of no labels
             _backward(results)
         trained = {name for name, p in model.named_parameters() if p.grad is not None}
     return _judge(model, witness, trained, _all_equal(outputs, expected))
@@ -143,6 +145,7 @@ def _judge(
             idle.append(assignments[0].site.name)
             silent |= sources & trained & ruled_parameters(plan)  # not by a rule op, so by what?
     rows += [judge_connection(found) for found in witness.connections]
+    rows += judge_routes(model, plan, witness.probe.deliveries)
     return Verification(
         model=type(model).__name__,
         rows=tuple(rows),

@@ -19,6 +19,7 @@ from fxbio.graph.inputs import ExampleInputs
 from fxbio.graph.taint import WeightTaint
 from fxbio.policy.plan import Plan
 from fxbio.verification.probe import OpProbe
+from fxbio.verification.routes import route_faults
 from fxbio.verification.targets import Connection, watch_targets
 
 __all__ = ["Witness", "check_witness", "ruled_parameters", "silent_backprop"]
@@ -68,6 +69,8 @@ def check_witness(model: nn.Module, plan: Plan, inputs: ExampleInputs) -> int:
 
     witness = run_for_structure(model, inputs, run)
     faults, weights = find_faults(plan, witness)
+    faults += route_faults(model, plan, witness.probe.deliveries)
+    weights |= {a.site.weight for a in plan.rewritten("broadcast", "local")}
     if faults:
         raise VerificationError(
             f"{len(faults)} sites do not run their rule",
