@@ -145,8 +145,9 @@ class BlockTarget(Attached):
         if self.inverse is None or not isinstance(rule, DifferenceReconstruction):
             return None
         if rule.iterations and self._optimizer is None:
-            settings = {"lr": rule.feedback_lr, "momentum": rule.feedback_momentum}
-            self._optimizer = torch.optim.SGD(self.inverse.parameters(), **settings)
+            parameters = self.inverse.parameters()
+            lr, momentum = rule.feedback_lr, rule.feedback_momentum
+            self._optimizer = torch.optim.SGD(parameters, lr=lr, momentum=momentum)
         return self._optimizer
 
     def get_extra_state(self) -> dict[str, Any]:

@@ -54,6 +54,10 @@ class ConvInverse(nn.Module):
         x = fitted(x, self.geometry.padding, self.size)
         return x + self.bias.view(-1, *[1] * len(self.size))
 
+    def extra_repr(self) -> str:
+        """Shape of the weight, and the size it leads to."""
+        return f"weight={tuple(self.weight.shape)}, size={self.size}"
+
 
 class ConvTransposeInverse(nn.Module):
     """The convolution that a transposed one belongs to.
@@ -74,6 +78,10 @@ class ConvTransposeInverse(nn.Module):
         x = conv(h, self.weight, self.bias, *_arguments(self.geometry))
         return fitted(x, (0,) * len(self.size), self.size)
 
+    def extra_repr(self) -> str:
+        """Shape of the weight, and the size it leads to."""
+        return f"weight={tuple(self.weight.shape)}, size={self.size}"
+
 
 class EinsumInverse(nn.Module):
     """The einsum of the same letters in the other direction."""
@@ -92,6 +100,10 @@ class EinsumInverse(nn.Module):
     def forward(self, h: Tensor) -> Tensor:
         """``V h + c``."""
         return torch.einsum(self.equation, h, self.weight) + self.bias
+
+    def extra_repr(self) -> str:
+        """The equation and the shape of the weight."""
+        return f"{self.equation}, weight={tuple(self.weight.shape)}"
 
 
 class Fold(nn.Module):
@@ -121,6 +133,10 @@ class NearestUpsample(nn.Module):
             h = h.reshape(*h.shape, *[1] * len(self.size))
         return F.interpolate(h, self.size, mode="nearest")
 
+    def extra_repr(self) -> str:
+        """The size it leads to."""
+        return str(self.size)
+
 
 class Reshape(nn.Module):
     """(N, …) → (N, *shape)."""
@@ -132,6 +148,10 @@ class Reshape(nn.Module):
     def forward(self, h: Tensor) -> Tensor:
         """Arrange the features of each sample anew."""
         return h.reshape(h.shape[0], *self.shape)
+
+    def extra_repr(self) -> str:
+        """The shape per sample."""
+        return str(self.shape)
 
 
 class Permute(nn.Module):
