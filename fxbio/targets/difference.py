@@ -113,7 +113,7 @@ def refuse_tracing(*values: Any) -> None:
         _refuse("torch.export")
 
 
-@torch.compiler.assume_constant_result  # so it is really raised, where dynamo would only trace it
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # really raised, not traced
 def _refuse(tool: str) -> None:
     raise UnreachableWeightError(
         f"{tool} cannot keep target propagation: its errors are computed by learned inverses",
