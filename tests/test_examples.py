@@ -69,13 +69,23 @@ def retinanet() -> tuple[nn.Module, object]:
 
 
 MODELS = {
+    "akrout-kp.yaml": example("cifar_resnet.py:resnet20"),
     "attention.yaml": attention,
+    "bartunov-ao-sdtp.yaml": example("bartunov.py:mnist_fc"),
     "bartunov-bp.yaml": example("bartunov.py:mnist_lc"),
+    "bartunov-dtp.yaml": example("bartunov.py:mnist_lc"),
     "bartunov-fa.yaml": example("bartunov.py:mnist_lc"),
+    "bartunov-sdtp.yaml": example("bartunov.py:mnist_lc"),
     "biotorch-brsf.yaml": example("cifar_resnet.py:resnet20"),
     "biotorch-fa.yaml": example("cifar_resnet.py:resnet20"),
     "biotorch-frsf.yaml": example("cifar_resnet.py:resnet56"),
     "biotorch-usf.yaml": example("cifar_resnet.py:resnet20"),
+    "ernoult-l-drl.yaml": example("mnist_conv.py"),
+    "ji-an-pfa-o.yaml": example("mlp.py"),
+    "ji-an-pfa.yaml": example("cifar_resnet.py:resnet20"),
+    "kunin-aa.yaml": example("cifar_resnet.py:resnet20"),
+    "kunin-ia.yaml": example("cifar_resnet.py:resnet20"),
+    "kunin-sa.yaml": example("cifar_resnet.py:resnet20"),
     "moskovitz-brsf.yaml": digits,
     "moskovitz-frsf.yaml": digits,
     "moskovitz-usf.yaml": digits,
