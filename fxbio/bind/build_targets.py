@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from torch import nn
 
 from fxbio.bind.binding import BINDING, Mark, ModuleBinding, Targets
 from fxbio.bind.classes import bind_module
+from fxbio.bind.install import leave_to_each_rank
 from fxbio.errors import PolicyError
 from fxbio.graph.blocks import Block, partition
 from fxbio.graph.model_graph import ModelGraph
@@ -49,9 +51,22 @@ def place_targets(model: nn.Module, graph: ModelGraph, plan: Plan) -> TargetRepo
         for block in blocks
         if block.name in targets or block.predecessor in targets
     }
+    _wire(model, graph, [block for block in blocks if block.name in begins], begins, targets)
+    inverses = [t.inverse for t in targets.values() if t.inverse is not None]
+    parameters = sum(p.numel() for inverse in inverses for p in inverse.parameters())
+    return TargetReport(len(targets), len(inverses), parameters)
+
+
+def _wire(
+    model: nn.Module,
+    graph: ModelGraph,
+    blocks: list[Block],
+    begins: dict[str, str],
+    targets: dict[str, BlockTarget],
+) -> None:
     units: dict[str, str] = {}
     ends: list[str] = []
-    for block in (block for block in blocks if block.name in begins):
+    for block in blocks:
         path = begins[block.name]
         if block.name not in targets:
             _mark(model, path, (ENTER,))
@@ -63,9 +78,7 @@ def place_targets(model: nn.Module, graph: ModelGraph, plan: Plan) -> TargetRepo
         units[path] = _attach(model, host, targets[block.name])
     binding: ModuleBinding = getattr(model, BINDING, ModuleBinding(()))
     bind_module(model, replace(binding, targets=Targets(units, tuple(ends))))
-    inverses = [t.inverse for t in targets.values() if t.inverse is not None]
-    parameters = sum(p.numel() for inverse in inverses for p in inverse.parameters())
-    return TargetReport(len(targets), len(inverses), parameters)
+    leave_to_each_rank(model, _trained_apart(model, units.values()))
 
 
 def _begin(model: nn.Module, graph: ModelGraph, plan: Plan, block: Block) -> str:
@@ -87,6 +100,22 @@ def _begin(model: nn.Module, graph: ModelGraph, plan: Plan, block: Block) -> str
         notes=[f"its sites: {', '.join(block.sites)}"],
         help="name the modules that are blocks: with: {blocks: [GLOB]}",
     )
+
+
+def _trained_apart(model: nn.Module, paths: Iterable[str]) -> list[str]:
+    """Parameters that only ``train_feedback`` trains: it averages their gradients itself."""
+    stepwise = [path for path in paths if _target_at(model, path).rule.iterations]
+    return [
+        f"{path}.{name}"
+        for path in stepwise
+        for name, _ in _target_at(model, path).named_parameters()
+    ]
+
+
+def _target_at(model: nn.Module, path: str) -> BlockTarget:
+    target = model.get_submodule(path)
+    assert isinstance(target, BlockTarget)
+    return target
 
 
 def _mark(model: nn.Module, path: str, events: tuple[str, ...]) -> None:

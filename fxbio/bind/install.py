@@ -55,7 +55,7 @@ def install(model: nn.Module, pending: dict[str, PendingModule], *, persist: boo
 
 
 def leave_to_each_rank(model: nn.Module, names: list[str]) -> None:
-    """Tell DDP not to send these buffers: every rank has made the same."""
+    """Tell DDP not to send these buffers or parameters: they are the same on every rank."""
     if names:
         setattr(model, _DDP_IGNORED, [*getattr(model, _DDP_IGNORED, ()), *names])
 
@@ -94,7 +94,8 @@ def uninstall(model: nn.Module) -> None:
         unbind_module(module)
     if not feedback or not hasattr(model, _DDP_IGNORED):
         return
-    kept = [name for name in getattr(model, _DDP_IGNORED) if name not in feedback]
+    ours = tuple(f"{name}." for name in feedback)
+    kept = [name for name in getattr(model, _DDP_IGNORED) if not f"{name}.".startswith(ours)]
     if kept:
         setattr(model, _DDP_IGNORED, kept)
     else:

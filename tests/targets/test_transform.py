@@ -357,3 +357,19 @@ def test_other_rules_above_and_below() -> None:
         weight = (e1 * (1 - h1**2)).T @ x / len(x)
     torch.testing.assert_close(found["0.weight"], weight, rtol=1e-4, atol=1e-6)
     assert fxbio.verify(model).ok
+
+
+def test_float16_is_refused() -> None:
+    x = vector()
+    model = transformed("dtp", mlp(), x)
+    with torch.autocast("cpu", torch.float16), pytest.raises(ModelError, match="float16"):
+        model(x)
+
+
+def test_ddp_leaves_inverses_alone_that_train_feedback_trains() -> None:
+    x = vector()
+    inverse = {n for n, _ in transformed("l-drl", mlp(), x).named_parameters() if "fxbio" in n}
+    model = transformed("l-drl", mlp(), x)
+    assert set(model._ddp_params_and_buffers_to_ignore) == inverse
+    assert not hasattr(fxbio.revert(model), "_ddp_params_and_buffers_to_ignore")
+    assert not hasattr(transformed("dtp", mlp(), x), "_ddp_params_and_buffers_to_ignore")
