@@ -103,13 +103,13 @@ def _launch(arguments: list[str], processes: int, folder: Path) -> int:
     from fxbio.train.output.status import read_status
     from fxbio.train.parallel.launch import launch
 
-    if launch([*arguments, "--out", str(folder)], processes):
-        return 0
+    code = launch([*arguments, "--out", str(folder)], processes)
+    if code in (0, 2):
+        return code
     status = read_status(RunFolder(folder).status)
     return 1 if status is None or not status.exit else status.exit
 
 
 def _resume(text: str) -> Resume:
-    if text == "no" or text == "auto":
-        return text
-    return Path(text)
+    words: dict[str, Resume] = {"no": "no", "auto": "auto"}
+    return words.get(text, Path(text))

@@ -1,4 +1,4 @@
-"""Training any model under any policy: data, tasks, the loop, and what it leaves behind::
+"""Training any model under any policy: data, tasks, the loop, and what it leaves behind.
 
     recipe = fxbio.train.load_recipe("recipe.yaml", ["train.epochs=3"])
     outcome = fxbio.train.train(recipe, "runs/first")

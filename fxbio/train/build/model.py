@@ -42,7 +42,7 @@ def build_model(recipe: Recipe, inputs: Any, world: World) -> nn.Module:
     model = transform(loaded.model, policy, inputs, inplace=True)
     if recipe.train.sync_bn:
         model = _synchronised(model, world)
-    model.to(world.device).to(memory_format=memory_format(recipe))  # type: ignore[call-overload]
+    model.to(world.device).to(memory_format=memory_format(recipe))
     if recipe.train.compile:
         model.compile()
     return model

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,9 @@ from fxbio.record.record import plan_of
 from fxbio.train.engine.session import Session
 
 __all__ = ["Diverged", "diverged"]
+
+
+OUTPUT = "in its output"
 
 
 class Diverged(TrainError):
@@ -54,7 +57,9 @@ def diverged(
 
 
 def _error(session: Session, reports: list[dict[str, Any]]) -> Diverged:
-    found = next((r["layer"] for r in reports if r["layer"]), None)
+    layers = [report["layer"] for report in reports if report["layer"]]
+    # Gradients are averaged: a process whose outputs are finite has got them from another.
+    found = min(layers, key=lambda layer: not layer.endswith(OUTPUT), default=None)
     lr = session.optimizer.param_groups[0]["lr"]
     base = session.recipe.optim.lr
     notes = [f"the learning rate was {lr:.3g}"]
@@ -76,7 +81,7 @@ def _first_bad_layer(session: Session, batches: Sequence[Any]) -> str | None:
     for batch in batches:
         name = _first_bad_output(session, session.moved(batch))
         if name is not None:
-            return f"{name} ({_rule_of(session.model, name)}), in its output"
+            return f"{name} ({_rule_of(session.model, name)}), {OUTPUT}"
     bad = {n for n, p in session.model.named_parameters() if not _finite(p.grad)}
     if not bad:
         return None
@@ -89,9 +94,12 @@ def _first_bad_layer(session: Session, batches: Sequence[Any]) -> str | None:
 
 def _first_bad_output(session: Session, batch: Any) -> str | None:
     """The first layer whose output is not finite, in a forward pass of its own."""
-    with _watching(session.model) as found, torch.no_grad(), session.precision.autocast():
-        with suppress(Exception):  # the user's code may refuse what is not finite with any error
-            session.task.loss(session.model, batch)
+    with ExitStack() as stack:
+        found = stack.enter_context(_watching(session.model))
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(session.precision.autocast())
+        stack.enter_context(suppress(Exception))  # the user's code may refuse NaN with any error
+        session.task.loss(session.model, batch)
     return found[0] if found else None
 
 

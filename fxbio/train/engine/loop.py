@@ -46,7 +46,7 @@ class Loop:
                 session, self.outputs.view, self.stop, limit=session.recipe.train.sanity_batches
             )
         with self.outputs.profiling(session.recipe.train.profile_steps) as profiled:
-            while session.progress.step < session.schedule.steps:
+            while session.sampler.epoch < session.recipe.train.epochs:
                 for batches in self._steps():
                     self._step(batches)
                     profiled()

@@ -25,7 +25,7 @@ def capture_run(session: Session) -> dict[str, Any]:
     On processes other than the first it is not complete, and not needed.
     """
     session.world.share_buffers(session.model)
-    generators = session.world.collect(rng_state(session.world.device))
+    own = {"generators": rng_state(session.world.device), "sums": session.progress.sums}
     average = session.average
     state = {
         "format": FORMAT,
@@ -37,7 +37,7 @@ def capture_run(session: Session) -> dict[str, Any]:
         "optimizer": session.optimizer.state_dict(),
         "scaler": session.scaler.state_dict(),
         "average": average.state_dict() if average else None,
-        "rng": generators,
+        "ranks": session.world.collect(own),
     }
     return host_copy(state) if session.world.first else state
 
@@ -60,19 +60,21 @@ def restore_run(session: Session, state: dict[str, Any]) -> None:
     session.scaler.load_state_dict(state["scaler"])
     if session.average is not None and state["average"] is not None:
         session.average.load_state_dict(state["average"])
-    restore_generators(session, state)
+    _restore_own(session, state["ranks"])
 
 
-def restore_generators(session: Session, state: dict[str, Any]) -> None:
-    """Random numbers go on too; processes that were not there before have their own."""
+def _restore_own(session: Session, ranks: list[dict[str, Any]]) -> None:
+    """What each process has for itself; those that were not there before begin anew."""
     rank = session.world.rank
-    if rank < len(state["rng"]):
-        set_rng_state(state["rng"][rank], session.world.device)
+    if rank < len(ranks):
+        session.progress.sums = ranks[rank]["sums"]
+        set_rng_state(ranks[rank]["generators"], session.world.device)
 
 
 def _load_optimizer(session: Session, state: dict[str, Any]) -> None:
     groups = session.optimizer.param_groups
-    own = [{key: value for key, value in group.items() if key != "params"} for group in groups]
+    # "lr" is what the schedule makes of "initial_lr", anew at each step.
+    own = [{k: v for k, v in group.items() if k not in ("params", "lr")} for group in groups]
     try:
         session.optimizer.load_state_dict(state)
     except ValueError as error:

@@ -16,7 +16,7 @@ def inside_torchrun() -> bool:
     return "RANK" in os.environ
 
 
-def launch(arguments: Sequence[str], processes: int) -> bool:
+def launch(arguments: Sequence[str], processes: int) -> int:
     """Run ``fxbio`` with these arguments in several processes, and wait for them.
 
     SIGTERM and SIGINT are handed on to them by the agent, which then waits for them to leave.
@@ -26,7 +26,7 @@ def launch(arguments: Sequence[str], processes: int) -> bool:
         processes: how many.
 
     Returns:
-        Whether all of them returned 0.
+        0, what the first one that failed returned, or 128 and the number of a signal.
 
     Raises:
         ConfigError: when this is such a process already.
@@ -43,9 +43,11 @@ def launch(arguments: Sequence[str], processes: int) -> bool:
     options = get_args_parser().parse_args([*command, "-m", "fxbio", *arguments])
     try:
         run(options)
-    except (ChildFailedError, SignalException):
-        return False
-    return True
+    except ChildFailedError as error:
+        return error.get_first_failure()[1].exitcode
+    except SignalException as error:
+        return 128 + int(error.sigval)
+    return 0
 
 
 def _loopback() -> str:
