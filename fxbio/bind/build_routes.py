@@ -121,7 +121,7 @@ def _deliver(
     name = each.unit.name
     served = [source for source in sources if (source, name) in observed.above]
     elsewhere = observed.exact | set(observed.joined) | observed.without_history
-    if not served and name not in elsewhere:
+    if not served and name not in elsewhere and each.site.calls:
         raise refused(each, sources[0], _problem(name, sources[0], observed))
     for source in served:
         _deliver_from(parts, each, receiver_info(each, source, observed), seed)

@@ -80,7 +80,8 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _backward(ctx: Any, error: Tensor) -> tuple[Any, ...]:
     count = len(ctx.projections)
-    feedback, rest = ctx.saved_tensors[:count], list(ctx.saved_tensors[count:])
+    saved = ctx.saved_tensors  # once: activation checkpointing hands them out a single time
+    feedback, rest = saved[:count], list(saved[count:])
     labels = recovered_labels(rest[-1], error, ctx.mean) if ctx.labelled else error
     factor = 1.0 / error.shape[0] if ctx.mean else 1.0
     sent = labels * factor if ctx.targets else error
