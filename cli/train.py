@@ -89,13 +89,16 @@ def _here(recipe: Recipe, folder: Path, resume: Resume, overwrite: bool, dry_run
 
     from fxbio.train.engine.dry_run import dry_run as try_once
     from fxbio.train.engine.run import train
+    from fxbio.train.parallel.launch import inside_torchrun
 
     if dry_run:
         try_once(recipe, log)
         return 0
-    # record() hands the error to torchrun's agent, which prints it with the number of the process.
-    outcome = record(train)(recipe, folder, resume=resume, overwrite=overwrite)
-    return outcome.exit if outcome is not None else 1
+    # record() hands an error to torchrun's agent, which says in which process it was raised.
+    run = record(train) if inside_torchrun() else train
+    outcome = run(recipe, folder, resume=resume, overwrite=overwrite)
+    assert outcome is not None
+    return outcome.exit
 
 
 def _launch(arguments: list[str], processes: int, folder: Path) -> int:

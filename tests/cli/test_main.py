@@ -60,7 +60,7 @@ def test_version() -> None:
     ("args", "says"),
     [
         (["transfrom"], "Did you mean 'transform'?"),
-        (["rulse"], "Did you mean 'rules'?"),
+        (["rulse"], "'rules'"),
         (["plan", "resnet18", "--polciy", "x.yaml"], "'--policy'?"),
         (["plan", "resnet18"], "Missing option '--policy'"),
         (["plan", "resnet18", "--policy", "missing.yaml"], "'missing.yaml' does not exist"),

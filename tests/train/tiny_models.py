@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 
-def conv() -> nn.Module:
+def conv(classes: int = 2) -> nn.Module:
     """Batch normalisation and dropout, so that buffers and random numbers matter."""
     return nn.Sequential(
         nn.Conv2d(1, 4, 3, padding=1),
@@ -14,7 +14,7 @@ def conv() -> nn.Module:
         nn.ReLU(),
         nn.Flatten(),
         nn.Dropout(0.2),
-        nn.Linear(128, 2),
+        nn.Linear(128, classes),
     )
 
 

@@ -28,8 +28,8 @@ def dry_run(recipe: Recipe, tell: Callable[[str], None], data: DataSource | None
     """
     with join(recipe.train.device) as world:
         source, task = open_task(recipe, world, data)
-        session = open_session(recipe, world, source, task)
-        lines = [*summary_lines(session), *_first_step(session)]
+        with open_session(recipe, world, source, task) as session:
+            lines = [*summary_lines(session), *_first_step(session)]
         if world.first:
             for line in lines:
                 tell(line)

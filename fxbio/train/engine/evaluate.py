@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -11,7 +13,7 @@ from fxbio.train.output.view import View
 from fxbio.train.parallel.signals import StopFlag
 from fxbio.train.tasks import Evaluator
 
-__all__ = ["Interrupted", "evaluate"]
+__all__ = ["Evaluation", "Interrupted", "evaluate"]
 
 CHECK_EVERY = 10
 """Batches between two looks at the stop flag."""
@@ -21,7 +23,17 @@ class Interrupted(Exception):
     """Some process was asked to stop."""
 
 
-def evaluate(session: Session, view: View, stop: StopFlag, limit: int | None = None) -> Evaluator:
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation found, the same on every process but for the predictions."""
+
+    metrics: dict[str, float]
+    notes: tuple[str, ...]
+    predictions: list[dict[str, Any]]
+    """On the first process, where the task gives any."""
+
+
+def evaluate(session: Session, view: View, stop: StopFlag, limit: int | None = None) -> Evaluation:
     """Predict the validation set and merge what all processes found. Collective.
 
     Training is not touched by it: no random number is drawn, and the model is in training mode
@@ -32,9 +44,6 @@ def evaluate(session: Session, view: View, stop: StopFlag, limit: int | None = N
         view: where to show how far it is.
         stop: looked at now and then.
         limit: batches per process; by default all there are.
-
-    Returns:
-        The evaluator, merged.
 
     Raises:
         Interrupted: when some process was asked to stop.
@@ -47,7 +56,8 @@ def evaluate(session: Session, view: View, stop: StopFlag, limit: int | None = N
             evaluator = _predict_all(session, view, stop, limit)
     finally:
         session.model.train()
-    return evaluator
+    metrics = evaluator.merge(session.world.control)
+    return Evaluation(metrics, tuple(evaluator.notes()), evaluator.predictions())
 
 
 def _predict_all(session: Session, view: View, stop: StopFlag, limit: int | None) -> Evaluator:
@@ -69,7 +79,6 @@ def _predict_all(session: Session, view: View, stop: StopFlag, limit: int | None
         view.evaluating(number + 1, steps)
     if world.agree(bool(stop))[0]:
         raise Interrupted
-    session.progress.metrics = evaluator.merge(world.control)
     return evaluator
 
 

@@ -117,16 +117,16 @@ class Loop:
         """Evaluate; gives whether it is the best so far."""
         session, progress = self.session, self.session.progress
         self._clock.restart()
-        evaluator = evaluate(session, self.outputs.view, self.stop)
+        evaluation = evaluate(session, self.outputs.view, self.stop)
         seconds = self._clock.elapsed()
-        metrics = progress.metrics
+        metrics = progress.metrics = evaluation.metrics
         self.outputs.write("eval", progress.step, {"epoch": session.epochs, **metrics})
         self.outputs.view.say(
             f"epoch {session.epochs:g}: {metrics_text(metrics)}  in {duration(seconds)}"
         )
-        for note in evaluator.notes():
+        for note in evaluation.notes:
             self.outputs.view.say(f"  note: {note}")
-        self.outputs.write_predictions(evaluator.predictions())
+        self.outputs.write_predictions(evaluation.predictions)
         value = metrics[session.task.metric]
         best = progress.best is None or value > progress.best
         if best:

@@ -70,13 +70,13 @@ def train(
     with join(recipe.train.device) as world:
         _in_first(world, lambda: run.check(resume, overwrite))
         source, chosen = open_task(recipe, world, data, task)
-        session = open_session(recipe, world, source, chosen)
-        _in_first(world, lambda: run.prepare(overwrite))  # a mistake above costs no earlier run
-        outputs, said = begin(session, run, resume)
-        with watch_signals(outputs.view.say) as stop:
-            for line in said:
-                outputs.view.say(line)
-            return _carry_out(Loop(session, outputs, stop), run)
+        with open_session(recipe, world, source, chosen) as session:
+            _in_first(world, lambda: run.prepare(overwrite))  # a mistake above costs no run
+            outputs, said = begin(session, run, resume)
+            with watch_signals(outputs.view.say) as stop:
+                for line in said:
+                    outputs.view.say(line)
+                return _carry_out(Loop(session, outputs, stop), run)
 
 
 def open_task(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -85,26 +86,42 @@ class Session:
         return self.task.move(batch, self.world.device, memory_format(self.recipe))
 
 
-def open_session(
-    recipe: Recipe,
-    world: World,
-    source: DataSource,
-    task: Task,
-    *,
-    on_model: Callable[[nn.Module], None] = lambda model: None,
-) -> Session:
-    """Build all parts of a run.
+@contextmanager
+def open_session(recipe: Recipe, world: World, source: DataSource, task: Task) -> Iterator[Session]:
+    """Build all parts of a run, and end the processes that load its images afterwards.
 
     Args:
         recipe: what to build.
         world: the processes.
         source: the data.
         task: what it is for.
-        on_model: called with the transformed model before anything is built upon it.
 
     Raises:
         FxbioError: when a part cannot be built as the recipe says.
     """
+    session = _build(recipe, world, source, task)
+    try:
+        yield session
+    finally:
+        _end_workers(session.train_loader)
+        _end_workers(session.eval_loader)
+
+
+def _end_workers(loader: DataLoader[Any]) -> None:
+    """End the workers of a loader, now and for certain.
+
+    They ignore SIGTERM, which is how Python asks them to leave when it exits itself: it would wait
+    for ever for one that a traceback keeps alive.
+    """
+    iterator = loader._iterator
+    if iterator is None:
+        return
+    iterator._shutdown_workers()  # type: ignore[attr-defined]
+    for worker in iterator._workers:  # type: ignore[attr-defined]
+        worker.kill()
+
+
+def _build(recipe: Recipe, world: World, source: DataSource, task: Task) -> Session:
     train = recipe.train
     _fix_kernels(train.deterministic)
     seed_everything(train.seed)
@@ -120,7 +137,6 @@ def open_session(
     )
     _check_not_empty(sampler, recipe)
     model = build_model(recipe, task.example_inputs(source), world)
-    on_model(model)
     precision = Precision(train.precision, world.device)
     seed_everything(train.seed + world.rank)  # dropout differs between the processes
     return Session(

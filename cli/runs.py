@@ -1,0 +1,69 @@
+"""``fxbio runs``: a table of runs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from fxbio.cli.console import log, print_json, print_result
+from fxbio.cli.main import EXIT_CODES
+from fxbio.cli.options import json_option
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.table import Table
+
+    from fxbio.train.output.listing import Listed
+
+__all__ = ["command"]
+
+
+@click.command("runs", short_help="List runs and how they stand.", epilog=EXIT_CODES)
+@click.argument(
+    "folder",
+    metavar="[FOLDER]",
+    default="runs",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+)
+@json_option
+def command(folder: Path, as_json: bool) -> None:
+    """List the runs below a folder, by default below runs/: state, progress and metrics.
+
+    A run that says it is running and has not written for a while was killed.
+
+    \b
+    Examples:
+      fxbio runs
+      fxbio runs /scratch/runs --json
+    """
+    from fxbio.train.output.listing import list_runs
+
+    runs = list_runs(folder)
+    if as_json:
+        print_json([{**asdict(run), "path": str(run.path)} for run in runs])
+    elif runs:
+        print_result(_table(runs))
+    else:
+        log(f"there are no runs in '{folder}'")
+
+
+def _table(runs: Sequence[Listed]) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for column in ("run", "state", "step", "epoch", "best", "metrics", "written"):
+        table.add_column(column, overflow="fold")
+    for run in runs:
+        status = run.status
+        metrics = "  ".join(f"{key} {value:.4g}" for key, value in status.metrics.items())
+        best = "" if status.best is None else f"{status.best:.4f}"
+        step = f"{status.step}/{status.steps}"
+        table.add_row(
+            run.name, status.state, step, str(status.epoch), best, metrics, f"{run.age} ago"
+        )
+    return table
