@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map_only
 
 from fxbio.bind.binding import Routes, Unit
-from fxbio.bind.deliver import Received, check_delivered, check_single, deliver
+from fxbio.bind.deliver import Received, check_delivered, check_frozen, check_single, deliver
 from fxbio.errors import ModelError
 from fxbio.graph.activations import ACTIVATIONS
 from fxbio.graph.layer_calls import applies_layer
@@ -51,6 +51,8 @@ class BroadcastScope(TorchFunctionMode):
         super().__init__()
         self.received: list[Received] = []
         """In order of execution."""
+        self.without_gradients: set[str] = set()
+        """Marked modules that ran under ``torch.no_grad()``."""
         self._model = model
         self._routes = routes
         self._followed: list[_Followed] = []
@@ -92,6 +94,9 @@ class BroadcastScope(TorchFunctionMode):
 
     def _check(self) -> None:
         check_delivered(self._routes, self.received, self._ran)
+        received = {item.unit.name for item in self.received}
+        for name in sorted(self.without_gradients - received):
+            check_frozen(self._routes, name, self._model.get_submodule(name))
 
     def _on_mark(self, tensor: Tensor, event: str, name: str) -> Tensor | None:
         """What goes on from a mark, or ``None`` for one that is not of this scope."""

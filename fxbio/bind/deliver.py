@@ -13,7 +13,7 @@ from fxbio.bind.binding import Delivery, Routes, Unit
 from fxbio.errors import ModelError, PolicyError
 from fxbio.ops.broadcast import LABEL, broadcast
 
-__all__ = ["Received", "check_delivered", "check_single", "deliver"]
+__all__ = ["Received", "check_delivered", "check_frozen", "check_single", "deliver"]
 
 
 @dataclass
@@ -114,6 +114,23 @@ def check_delivered(routes: Routes, received: list[Received], ran: list[str]) ->
             help="run it under torch.no_grad() if nothing is to learn from it; otherwise transform "
             "with example inputs that take this path, or name another 'source'",
         )
+
+
+def check_frozen(routes: Routes, name: str, module: nn.Module) -> None:
+    """Check that a module that ran without gradients has nothing to learn from its receiver.
+
+    Raises:
+        ModelError: when it has.
+    """
+    receives = any(unit == name for _, unit in routes.deliveries)
+    if not receives or not any(p.requires_grad for p in module.parameters()):
+        return
+    raise ModelError(
+        f"'{name}' ran without gradients, so no error would reach it",
+        notes=[f"decided by {routes.units[name].decided_by}"],
+        help="activation checkpointing inside of the model needs use_reentrant=False here; for "
+        "torch.no_grad(), freeze its parameters: requires_grad_(False)",
+    )
 
 
 def _said(source: str) -> str:

@@ -35,6 +35,7 @@ class MarkForward(Owner):
         if proxy is not None:
             return record_as_leaf(self, proxy, args, kwargs)
         if not _differentiated():
+            _tell_scopes(self._fxbio_binding.marks)
             return super().forward(*args, **kwargs)
         for m in self._fxbio_binding.marks:
             if m.event == ENTER:
@@ -68,6 +69,15 @@ class RouteForward(Owner):
 
 def _differentiated() -> bool:
     return torch.is_grad_enabled() or torch.compiler.is_exporting()
+
+
+def _tell_scopes(marks: tuple[Mark, ...]) -> None:
+    """Of modules that run without gradients inside of a forward pass that has them."""
+    if torch.compiler.is_compiling():
+        return
+    for mode in torch.overrides._get_current_function_mode_stack():
+        if isinstance(mode, BroadcastScope):
+            mode.without_gradients |= {m.name for m in marks}
 
 
 def _proxy_in(values: Any) -> fx.Proxy | None:
