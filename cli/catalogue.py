@@ -58,7 +58,9 @@ def _type_text(hint: Any) -> str:
     if typing.get_origin(hint) is typing.Literal:
         return " | ".join(str(choice) for choice in typing.get_args(hint))
     parts = typing.get_args(hint)
-    if parts and typing.get_origin(hint) not in (tuple, list, dict):
+    if typing.get_origin(hint) is tuple:
+        return f"{_type_text(parts[0])}, or a list of them"
+    if parts and typing.get_origin(hint) not in (list, dict):
         return " | ".join(_type_text(part) for part in parts)
     return hint.__name__ if isinstance(hint, type) and not parts else str(hint)
 

@@ -73,23 +73,30 @@ MODELS = {
     "attention.yaml": attention,
     "bartunov-ao-sdtp.yaml": example("bartunov.py:mnist_fc"),
     "bartunov-bp.yaml": example("bartunov.py:mnist_lc"),
+    "bartunov-dfa.yaml": example("bartunov.py:mnist_lc"),
     "bartunov-dtp.yaml": example("bartunov.py:mnist_lc"),
     "bartunov-fa.yaml": example("bartunov.py:mnist_lc"),
     "bartunov-sdtp.yaml": example("bartunov.py:mnist_lc"),
+    "belilovsky-dgl.yaml": resnet,
     "biotorch-brsf.yaml": example("cifar_resnet.py:resnet20"),
+    "biotorch-dfa.yaml": resnet,
     "biotorch-fa.yaml": example("cifar_resnet.py:resnet20"),
     "biotorch-frsf.yaml": example("cifar_resnet.py:resnet56"),
     "biotorch-usf.yaml": example("cifar_resnet.py:resnet20"),
     "ernoult-l-drl.yaml": example("mnist_conv.py"),
+    "frenkel-drtp.yaml": example("mlp.py"),
     "ji-an-pfa-o.yaml": example("mlp.py"),
     "ji-an-pfa.yaml": example("cifar_resnet.py:resnet20"),
     "kunin-aa.yaml": example("cifar_resnet.py:resnet20"),
     "kunin-ia.yaml": example("cifar_resnet.py:resnet20"),
     "kunin-sa.yaml": example("cifar_resnet.py:resnet20"),
+    "launay-macro.yaml": example("encoder.py"),
+    "launay-micro.yaml": example("encoder.py"),
     "moskovitz-brsf.yaml": digits,
     "moskovitz-frsf.yaml": digits,
     "moskovitz-usf.yaml": digits,
     "no-transport.yaml": digits,
+    "nokland-dfa.yaml": example("mlp.py"),
     "shallow.yaml": example("mlp.py"),
     "ternary.yaml": resnet,
     "xiao-alexnet.yaml": example("xiao_alexnet.py"),
@@ -254,3 +261,27 @@ def test_the_example_model_takes_its_width() -> None:
     loaded = load_reference(str(EXAMPLES / "models" / "model.py"), {"width": 4})
     assert loaded.model.stem.out_channels == 4
     assert loaded.model(loaded.default_inputs.args[0]).shape == (2, 10)
+
+
+ROUTED = {
+    "bartunov-dfa.yaml": (3, 1),
+    "belilovsky-dgl.yaml": (8, 0),
+    "biotorch-dfa.yaml": (20, 0),
+    "frenkel-drtp.yaml": (2, 1),
+    "launay-macro.yaml": (3, 0),
+    "launay-micro.yaml": (12, 0),
+    "nokland-dfa.yaml": (2, 1),
+}
+"""Receivers, and layers that the error reaches by itself."""
+
+
+@pytest.mark.parametrize("name", ROUTED)
+def test_the_policies_that_route_errors_run(name: str) -> None:
+    model, inputs = MODELS[name]()
+    policy = fxbio.Policy.from_yaml(EXAMPLES / "policies" / name)
+    made = fxbio.transform(model, policy, inputs, inplace=True)
+    found = fxbio.verify(made)
+    assert found.ok, found
+    routes = made._fxbio_binding.routes
+    exact = [unit for unit in routes.units.values() if unit.point == "exact"]
+    assert (len({unit for _, unit in routes.deliveries}), len(exact)) == ROUTED[name]

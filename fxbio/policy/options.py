@@ -56,6 +56,9 @@ def fits(value: Any, hint: Any) -> bool:
         return value in typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         return any(fits(value, part) for part in typing.get_args(hint))
+    if origin is tuple:  # written as one value or as a list of them
+        item = typing.get_args(hint)[0]
+        return all(fits(v, item) for v in (value if isinstance(value, list | tuple) else [value]))
     if hint in (None, type(None)):
         return value is None
     if hint is float:

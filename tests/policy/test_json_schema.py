@@ -51,3 +51,12 @@ def test_options_follow_the_rule(schema: dict[str, Any]) -> None:
 def test_ops_are_those_of_the_loader(schema: dict[str, Any]) -> None:
     op = schema["$defs"]["where"]["anyOf"][1]["properties"]["op"]
     assert op["anyOf"][0]["enum"] == list(OPS)
+
+
+def test_a_list_may_be_written_as_its_only_item(schema: dict[str, Any]) -> None:
+    branches = schema["$defs"]["entry"]["allOf"]
+    (dfa,) = (b for b in branches if "dfa" in b["if"]["properties"]["rule"]["enum"])
+    source = dfa["then"]["properties"]["with"]["properties"]["source"]
+    text = {"type": "string"}
+    assert source["anyOf"] == [text, {"type": "array", "items": text}]
+    assert source["default"] == []
