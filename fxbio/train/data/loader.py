@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from fxbio.errors import DataError
 from fxbio.train.data.sampler import Pick
 from fxbio.train.data.seeding import seeded
+from fxbio.train.data.workers import end_at_exit, ignore_signals
 
 __all__ = ["make_loader"]
 
@@ -33,17 +34,33 @@ def make_loader(
     workers. torch's global generator is not touched. Workers ignore SIGTERM and SIGINT, which
     torchrun sends to the whole process group: it is the training process that saves and leaves.
     """
-    return DataLoader(
+    return _Loader(
         _SeededBatches(dataset, collate, seed),
         batch_size=batch_size,
         sampler=sampler,
         num_workers=workers,
         collate_fn=_as_it_is,
-        worker_init_fn=_ignore_signals if workers else None,
+        worker_init_fn=ignore_signals if workers else None,
         persistent_workers=workers > 0,
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator().manual_seed(seed),
     )
+
+
+class _Loader(DataLoader[Any]):
+    """Raises errors of workers as they were; torch would put a traceback into their message."""
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # a plain iterator will do
+        batches = super().__iter__()
+        if self.num_workers:
+            end_at_exit(batches)
+        for batch in batches:
+            if isinstance(batch, DataError):
+                try:
+                    raise batch
+                finally:
+                    del batch  # or the error would hold this frame, which would hold the error
+            yield batch
 
 
 class _SeededBatches(Dataset[Any]):
@@ -53,7 +70,10 @@ class _SeededBatches(Dataset[Any]):
         self.dataset, self.collate, self.seed = dataset, collate, seed
 
     def __getitems__(self, picks: Sequence[Pick]) -> Any:
-        samples = [self._sample(pick) for pick in picks]
+        try:
+            samples = [self._sample(pick) for pick in picks]
+        except DataError as error:
+            return error
         with seeded("batch", self.seed, *picks[0]):
             return self.collate(samples)
 
@@ -64,8 +84,3 @@ class _SeededBatches(Dataset[Any]):
 
 def _as_it_is(batch: Any) -> Any:
     return batch
-
-
-def _ignore_signals(worker: int) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)

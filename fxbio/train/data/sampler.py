@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import NamedTuple
 
 import torch
@@ -77,6 +78,10 @@ class EpochSampler(Sampler[Pick]):
     def advance(self, count: int) -> None:
         """Say that every rank has trained on ``count`` more samples."""
         self.position += count * self.world
+
+    def upcoming(self, count: int) -> list[int]:
+        """The next samples of this rank, which are the batch in hand until ``advance``."""
+        return list(islice((pick.sample for pick in self), count))
 
     def state_dict(self) -> dict[str, int]:
         """Where training is. The position is that of all ranks, so their number may change."""

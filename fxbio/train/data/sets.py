@@ -64,8 +64,8 @@ class SkippingSet:
                 return self.raw[candidate]
             except BadImageError as error:
                 self._bad[candidate] = 1
-                reason = error
-        raise DataError("none of the training images can be read", notes=[reason.headline])
+                reason = error.headline
+        raise DataError("none of the training images can be read", notes=[reason])
 
     def describe(self, index: int) -> str:
         """As the set below says."""
