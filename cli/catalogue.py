@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fxbio.cli.console import print_json, print_result
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from rich.console import RenderableType
 
@@ -29,13 +29,23 @@ class Item:
     details: str
     paper: str
     options: tuple[dict[str, Any], ...]
+    facts: Mapping[str, str]
+    """What else there is to say, by the title of its column."""
 
     @classmethod
-    def of(cls, what: type[Any], name: str, aliases: Sequence[str] = (), paper: str = "") -> Item:
+    def of(
+        cls,
+        what: type[Any],
+        name: str,
+        aliases: Sequence[str] = (),
+        paper: str = "",
+        facts: Mapping[str, str] | None = None,
+    ) -> Item:
         """The item of a dataclass whose fields are its options."""
         plain = inspect.cleandoc(what.__doc__ or "").replace("``", "")
         summary, _, details = plain.partition("\n")
-        return cls(name, tuple(aliases), summary, details.strip(), paper, _options(what))
+        options = _options(what)
+        return cls(name, tuple(aliases), summary, details.strip(), paper, options, facts or {})
 
 
 def _options(what: type[Any]) -> tuple[dict[str, Any], ...]:
@@ -78,18 +88,36 @@ def print_catalogue(items: Sequence[Item], *, single: bool, as_json: bool) -> No
 
 def _overview(items: Sequence[Item]) -> RenderableType:
     from rich import box
+    from rich.console import Console, Group
     from rich.table import Table
+    from rich.text import Text
 
-    papers = any(item.paper for item in items)
+    terminal = Console()
+    everything = not terminal.is_terminal or terminal.width >= _WIDE or not items[0].facts
+    facts = list(items[0].facts)[: None if everything else _FEW]
+    papers = everything and any(item.paper for item in items)
+    columns = ["name", "what it does", *facts]
+    columns += ["options"] if everything else []
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    columns = ["name", "what it does", "options", *(["paper"] if papers else [])]
-    for column in columns:
+    for column in [*columns, *(["paper"] if papers else [])]:
         table.add_column(column, overflow="fold")
     for item in items:
-        names = ", ".join((item.name, *item.aliases))
-        cells = [names, item.summary, ", ".join(map(_option_text, item.options))]
-        table.add_row(*cells, *([item.paper] if papers else []))
-    return table
+        names = (item.name, *item.aliases) if everything else (item.name,)
+        cells = [", ".join(names), item.summary, *(item.facts[fact] for fact in facts)]
+        cells += [", ".join(map(_option_text, item.options))] if everything else []
+        table.add_row(*map(Text, [*cells, *([item.paper] if papers else [])]))
+    if everything:
+        return table
+    return Group(
+        table, Text("\neverything else: the same with a NAME, or in a pipe: fxbio rules | less -S")
+    )
+
+
+_WIDE = 200
+"""Columns of a terminal that shows everything."""
+
+_FEW = 3
+"""How many facts a narrower one shows."""
 
 
 def _option_text(option: dict[str, Any]) -> str:
@@ -104,6 +132,8 @@ def _page(item: Item) -> RenderableType:
         lines += ["", f"  also called: {', '.join(item.aliases)}"]
     if item.paper:
         lines += ["", f"  paper: {item.paper}"]
+    if item.facts:
+        lines += ["", *(f"  {title}: {value or 'none'}" for title, value in item.facts.items())]
     lines += ["", "  options:" if item.options else "  no options"]
     for option in item.options:
         lines.append(f"    {_option_text(option)}  ({option['type']})")

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from fxbio.cli.catalogue import Item, print_catalogue
 from fxbio.cli.main import EXIT_CODES
 from fxbio.cli.options import json_option, load_plugins, plugin_option
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fxbio.rules import Rule
 
 __all__ = ["command"]
 
@@ -30,5 +37,27 @@ def command(name: str | None, plugins: tuple[str, ...], as_json: bool) -> None:
 
     load_plugins(plugins)
     classes = available_rules().values() if name is None else [find_rule(name)]
-    items = [Item.of(cls, cls.name, aliases=cls.aliases, paper=cls.paper) for cls in classes]
+    items = [Item.of(cls, cls.name, cls.aliases, cls.paper, _facts(cls)) for cls in classes]
     print_catalogue(items, single=name is not None, as_json=as_json)
+
+
+def _facts(cls: type[Rule]) -> dict[str, str]:
+    """What a rule needs, by the title of its column."""
+    return {
+        "family": cls.family,
+        "reads of W": cls.transports,
+        "extra memory": cls.memory(),
+        "besides backward()": cls.phase,
+        "serves": _served(cls.ops),
+    }
+
+
+def _served(ops: Sequence[str]) -> str:
+    """Operations in few words; the dimensions of a kind together, as ``conv1d-3d``."""
+    from fxbio.graph.site import OP_KINDS
+
+    missing = [op for op in OP_KINDS if op not in ops]
+    if len(missing) < 2:
+        return " but ".join(["all", *missing])
+    kinds = {op.rstrip("d").rstrip("123"): op for op in ops}
+    return ", ".join(kind if op == kind else f"{kind}1d-3d" for kind, op in kinds.items())

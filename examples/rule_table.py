@@ -29,15 +29,17 @@ import yaml
 from models.mlp import Perceptron
 from models.mnist_conv import ConvNet
 from torch import Tensor, nn
-from torch.optim import SGD, Optimizer
+from torch.optim import SGD, Adam, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 import fxbio
+from fxbio.targets.phase import Phase
 
 MODELS = {"mlp": Perceptron, "conv": ConvNet}
 EPOCHS = 20
 BATCH = 50
 MOMENTUM = 0.9
+DECAY = 5e-3
 WORKERS = 2
 
 MakeOptimizer = Callable[[nn.Module, float], Optimizer]
@@ -46,6 +48,16 @@ MakeOptimizer = Callable[[nn.Module, float], Optimizer]
 def sgd(model: nn.Module, lr: float) -> Optimizer:
     """Plain SGD with momentum."""
     return SGD(model.parameters(), lr=lr, momentum=MOMENTUM)
+
+
+def decaying(model: nn.Module, lr: float) -> Optimizer:
+    """SGD whose weight decay draws forward and feedback weights together."""
+    return SGD(model.parameters(), lr=lr, momentum=MOMENTUM, weight_decay=DECAY)
+
+
+def adam(model: nn.Module, lr: float) -> Optimizer:
+    """Adam, for inverses whose losses are of other sizes than that of the model."""
+    return Adam(model.parameters(), lr=lr)
 
 
 def manhattan(model: nn.Module, lr: float) -> Optimizer:
@@ -79,6 +91,10 @@ class Row:
     activation: str = "relu"
     optimizer: MakeOptimizer = sgd
     """Made for the transformed model; parameter groups and constraints belong here."""
+    train_feedback: bool = False
+    """Whether inverses are trained in steps of their own, before every step of the model."""
+    phases: tuple[Phase, ...] = ()
+    """What learns in each epoch, by turns; empty for everything at once."""
 
 
 ROWS = [
@@ -95,6 +111,37 @@ ROWS = [
     Row("frsf", {"default": "frsf"}),
     Row("brsf", {"default": "brsf"}),
     Row("brsf+strict-norm", {"default": "brsf"}, optimizer=strict_norm),
+    Row("bp+decay", {"default": "bp"}, optimizer=decaying),
+    Row("kp", {"default": "kp"}, optimizer=decaying),
+    Row("pfa", {"default": "pfa"}, optimizer=decaying),
+    Row("pfa-o", {"default": "pfa-o"}, optimizer=decaying),
+    Row("dfa", {"default": "dfa"}),
+    Row("dfa-tanh", {"default": "dfa"}, activation="tanh"),
+    Row("dfa-channel", {"default": {"rule": "dfa", "with": {"projection": "channel"}}}),
+    Row("drtp-tanh", {"default": "drtp"}, activation="tanh"),
+    Row("dgl", {"default": "dgl"}),
+    Row("bp-tanh", {"default": "bp"}, lr=1e-3, activation="tanh", optimizer=adam),
+    Row("tp-tanh", {"default": "tp"}, lr=1e-3, activation="tanh", optimizer=adam),
+    Row("dtp-tanh", {"default": "dtp"}, lr=1e-3, activation="tanh", optimizer=adam),
+    Row(
+        "dtp-tanh, alternating",
+        {"default": "dtp"},
+        lr=1e-3,
+        activation="tanh",
+        optimizer=adam,
+        phases=("inverse", "forward"),
+    ),
+    Row("sdtp-tanh", {"default": "sdtp"}, lr=1e-3, activation="tanh", optimizer=adam),
+    Row("ao-sdtp-tanh", {"default": "ao-sdtp"}, lr=1e-3, activation="tanh", optimizer=adam),
+    Row("drl-tanh", {"default": "drl"}, lr=1e-3, activation="tanh", optimizer=adam),
+    Row(
+        "l-drl-tanh",
+        {"default": {"rule": "l-drl", "with": {"iterations": 5, "feedback_lr": 0.01}}},
+        lr=1e-3,
+        activation="tanh",
+        optimizer=adam,
+        train_feedback=True,
+    ),
 ]
 
 
@@ -115,7 +162,7 @@ def run(row_name: str, model_name: str, seed: int, epochs: int) -> Outcome:
     row = next(row for row in ROWS if row.name == row_name)
     train, test = mnist5k.load()
     model = fxbio.transform(stock_model(row, model_name, seed), policy_of(row, seed), train.x[:2])
-    times = fit(model, row.optimizer(model, row.lr), train, epochs, seed)
+    times = fit(row, model, train, epochs, seed)
     return Outcome(accuracy(model, test), 1000.0 * statistics.median(times), angles(model))
 
 
@@ -130,21 +177,24 @@ def policy_of(row: Row, seed: int) -> fxbio.Policy:
     return fxbio.Policy.from_yaml(yaml.safe_dump({"version": 1, "seed": seed, **row.policy}))
 
 
-def fit(
-    model: nn.Module, optimizer: Optimizer, train: mnist5k.Images, epochs: int, seed: int
-) -> list[float]:
+def fit(row: Row, model: nn.Module, train: mnist5k.Images, epochs: int, seed: int) -> list[float]:
     """An ordinary training loop; the learning rate falls to zero along a cosine.
 
     Returns:
         Seconds of each step.
     """
     order = torch.Generator().manual_seed(seed)
+    optimizer = row.optimizer(model, row.lr)
     schedule = CosineAnnealingLR(optimizer, epochs)
     times = []
-    for _ in range(epochs):
+    for epoch in range(epochs):
+        if row.phases:
+            fxbio.set_phase(model, row.phases[epoch % len(row.phases)])
         for batch in torch.randperm(len(train.y), generator=order).split(BATCH):
             x, y = train.x[batch], train.y[batch]
             start = time.perf_counter()
+            if row.train_feedback:
+                fxbio.train_feedback(model, x)
             optimizer.zero_grad()
             F.cross_entropy(model(x), y).backward()
             optimizer.step()
@@ -164,7 +214,8 @@ def accuracy(model: nn.Module, images: mnist5k.Images) -> float:
 def angles(model: nn.Module) -> tuple[float, ...]:
     """``arccos(⟨W, B⟩ / ‖W‖‖B‖)`` of every weight, in the order of the layers."""
     feedback = fxbio.feedback_weights(model)
-    weights = {name: p for name, p in model.named_parameters() if name.endswith(".weight")}
+    named = {name: p for name, p in model.named_parameters() if "fxbio" not in name}
+    weights = {name: p for name, p in named.items() if name.endswith(".weight")}
     return tuple(_angle(w, feedback.get(name)) for name, w in weights.items())
 
 

@@ -66,6 +66,8 @@ class Rule:
     """Where it was published."""
     family: ClassVar[Family] = "asymmetric"
     transports: ClassVar[Transport] = "none"
+    phase: ClassVar[str] = ""
+    """What a training loop calls besides ``backward()``; in brackets where it may be left out."""
     ops: ClassVar[tuple[OpKind, ...]] = OP_KINDS
     """Operations that it can serve."""
     rewrites: ClassVar[bool] = True
@@ -82,6 +84,13 @@ class Rule:
     """Whether ``learned`` returns a tensor; it is then kept as a parameter."""
     tied: ClassVar[bool] = False
     """Whether the feedback weight gets the gradient of the forward weight."""
+
+    @classmethod
+    def memory(cls) -> str:
+        """What it needs besides the model, in words."""
+        if cls.learns:
+            return "a parameter of the size of W"
+        return "a copy of the size of W" if cls.draws else ""
 
     def feedback(self, weight: Tensor, drawn: Tensor | None) -> Tensor:
         """The feedback weight ``B`` up to ``scale``, evaluated in the backward pass.
@@ -192,6 +201,10 @@ class Rule:
         if info.op not in self.ops:
             return f"rule '{self.name}' serves {', '.join(self.ops)}, not {info.op}"
         return None
+
+    def in_words(self) -> str:
+        """Where the error comes from, for rules that do not send it across their sites."""
+        return ""
 
     def options(self) -> dict[str, Any]:
         """The options and their values, as they would stand under ``with:``."""

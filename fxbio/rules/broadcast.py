@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from fxbio.errors import RuleError, did_you_mean
+from fxbio.graph.site import OP_KINDS, OpKind
 from fxbio.rules.base import Family, Rule
 from fxbio.rules.fan import WeightInfo
 from fxbio.rules.projection import Projection
@@ -68,6 +69,7 @@ class BroadcastRule(Rule):
     """Base of the family. The fields say where the error comes from and where it goes."""
 
     family: ClassVar[Family] = "broadcast"
+    ops: ClassVar[tuple[OpKind, ...]] = tuple(op for op in OP_KINDS if op != "norm")
     sends_targets: ClassVar[bool] = False
     """Whether the labels are sent, and not the error."""
     needs_labels: ClassVar[bool] = False
@@ -104,6 +106,24 @@ class BroadcastRule(Rule):
                 "behind a block everything is cut off",
                 help="drop skip: sum, or choose at: activation or at: input",
             )
+
+    @classmethod
+    def memory(cls) -> str:
+        return "a matrix per receiver, of the error's classes × what it projects to"
+
+    def in_words(self) -> str:
+        source = f"the outputs of {', '.join(self.source)}" if self.source else "the model's output"
+        where = {
+            "activation": "behind the nonlinearity that follows each layer",
+            "input": "at the input of each layer",
+            "block": f"behind each {self.block}",
+        }[self.at]
+        rest = "nothing else is sent back" if self.skip == "cut" else "residual connections add up"
+        return f"{self._sent()} {source} arrives {where}; {rest} there"
+
+    def _sent(self) -> str:
+        what = "labels, recovered from the error" if self.sends_targets else "error"
+        return f"a projection of the {what} of"
 
     def matrix(self, receiver: ReceiverInfo, generator: torch.Generator) -> Tensor:
         """The fixed feedback matrix of a receiver, float32 on the CPU."""

@@ -29,16 +29,16 @@ class DirectFeedback(BroadcastRule):
     The layers between receive nothing from each other, so no gradient is computed that nobody
     uses. The last layer, which the error reaches without a receiver, learns from it exactly.
 
-    ==================== ==============================================================
-    init                 entries of B, for F columns of B and K classes of the error
-    ==================== ==============================================================
-    ``nokland``          uniform within ``±1/√F``
-    ``launay-2019``      normal, variance ``1/(F K)``
-    ``launay-2020``      uniform within ``±1``, divided by ``√F_max`` of all receivers
-    ``biotorch-xavier``  uniform, variance ``2/((K + C) k²)``, as Xavier's of that shape
-    ``biotorch-kaiming`` uniform, variance ``1/(3 C k²)``
-    a number             normal with that deviation
-    ==================== ==============================================================
+    ================ ==============================================================
+    init             entries of B, for F columns of B and K classes of the error
+    ================ ==============================================================
+    nokland          uniform within ``±1/√F``
+    launay-2019      normal, variance ``1/(F K)``
+    launay-2020      uniform within ``±1``, divided by ``√F_max`` of all receivers
+    biotorch-xavier  uniform, variance ``2/((K + C) k²)``, as Xavier's of that shape
+    biotorch-kaiming uniform, variance ``1/(3 C k²)``
+    a number         normal with that deviation
+    ================ ==============================================================
 
     F is the number of entries of the receiver, or of its channels with ``projection: channel``.
     """

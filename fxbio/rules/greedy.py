@@ -41,11 +41,18 @@ class GreedyLearning(BroadcastRule):
     reduction: Literal["mean", "sum"] = "mean"
     """How the loss adds up the batch."""
 
+    @classmethod
+    def memory(cls) -> str:
+        return "a small classifier per layer or block"
+
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("reduction", self.reduction, ("mean", "sum"))
         if self.pool < 1 or self.hidden < 0:
             raise RuleError("pool must be at least 1 and hidden at least 0")
+
+    def _sent(self) -> str:
+        return "the error of a classifier of its own, which learns the labels that show in that of"
 
     def pooled(self, receiver: ReceiverInfo) -> tuple[int, ...]:
         """Positions by dimension that the classifier sees; empty without any."""

@@ -25,6 +25,10 @@ class _Product(Rule):
     tied: ClassVar[bool] = True
     draws: ClassVar[bool] = True
 
+    @classmethod
+    def memory(cls) -> str:
+        return "a parameter of r times the size of W, and a matrix of (r · out) × out"
+
     def expansion(self) -> int:
         """How many units lie between for each output."""
         return 1

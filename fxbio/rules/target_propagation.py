@@ -51,6 +51,7 @@ class TargetRule(Rule):
     """What all rules of the family have in common. Properties are what a rule does not offer."""
 
     family: ClassVar[Family] = "target"
+    phase: ClassVar[str] = "(fxbio.set_phase)"
     ops: ClassVar[tuple[OpKind, ...]] = tuple(op for op in OP_KINDS if op != "norm")
     loss: ClassVar[InverseLoss] = "reconstruction"
     placement: ClassVar[Placement] = "after"
@@ -64,6 +65,10 @@ class TargetRule(Rule):
     mirrored one."""
     blocks: tuple[str, ...] = ()
     """Globs of modules that are one block each; other blocks are as small as possible."""
+
+    @classmethod
+    def memory(cls) -> str:
+        return "an inverse of each block, about the size of its weights"
 
     def __post_init__(self) -> None:
         check_choice("reduction", self.reduction, ("mean", "sum"))
@@ -190,6 +195,7 @@ class DifferenceReconstruction(TargetRule):
 
     paper: ClassVar[str] = "Meulemans et al. 2020, arXiv 2006.14331"
     loss: ClassVar[InverseLoss] = "difference"
+    phase: ClassVar[str] = "(fxbio.train_feedback)"
 
     sigma: float = 0.1
     """Standard deviation of the noise ε."""
@@ -228,6 +234,7 @@ class LocalDifferenceReconstruction(DifferenceReconstruction):
 
     paper: ClassVar[str] = "Ernoult et al. 2022, arXiv 2201.13415"
     loss: ClassVar[InverseLoss] = "local-difference"
+    phase: ClassVar[str] = "fxbio.train_feedback"
     placement: ClassVar[Placement] = "before"
 
     sigma: float = 0.2

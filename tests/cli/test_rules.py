@@ -40,6 +40,17 @@ def test_the_table_has_every_rule_with_formula_options_and_paper() -> None:
     assert "magnitude=" in result.stdout
 
 
+def test_the_table_says_what_each_rule_needs() -> None:
+    lines = {line.split(",")[0].split()[0]: line for line in invoke().stdout.splitlines()[2:]}
+    assert "weights" in lines["bp"]
+    assert "signs" in lines["usf"]
+    assert "all but norm" in lines["dtp"]
+    assert "linear, conv1d-3d" in lines["aa"]
+    assert "a parameter of the size of W" in lines["kp"]
+    assert "fxbio.train_feedback" in lines["l-drl"]
+    assert "(fxbio.set_phase)" in lines["dtp"]
+
+
 def test_piped_output_is_plain() -> None:
     output = invoke().stdout
     assert "\x1b" not in output
