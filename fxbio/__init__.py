@@ -21,11 +21,13 @@ if TYPE_CHECKING:
     from fxbio.api import plan, revert, transform
     from fxbio.bind.feedback_training import set_phase, train_feedback
     from fxbio.bind.install import backprop, feedback_weights
+    from fxbio.bind.mirror import mirror
     from fxbio.bind.updates import redraw_counts, set_redraw_counts
-    from fxbio.errors import FxbioError
+    from fxbio.errors import FxbioError, FxbioWarning
     from fxbio.graph.capture import capture
     from fxbio.graph.inputs import ExampleInputs
     from fxbio.graph.model_graph import ModelGraph
+    from fxbio.parameter_groups import param_groups
     from fxbio.policy import Plan, Policy
     from fxbio.record.folder import load, save
     from fxbio.rules import Rule, WeightInfo, rule
@@ -36,6 +38,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "ExampleInputs": "fxbio.graph.inputs",
     "FxbioError": "fxbio.errors",
+    "FxbioWarning": "fxbio.errors",
     "ModelGraph": "fxbio.graph.model_graph",
     "Plan": "fxbio.policy",
     "Policy": "fxbio.policy",
@@ -46,6 +49,8 @@ _HOMES = {
     "capture": "fxbio.graph.capture",
     "feedback_weights": "fxbio.bind.install",
     "load": "fxbio.record.folder",
+    "mirror": "fxbio.bind.mirror",
+    "param_groups": "fxbio.parameter_groups",
     "plan": "fxbio.api",
     "redraw_counts": "fxbio.bind.updates",
     "revert": "fxbio.api",
@@ -63,6 +68,7 @@ _PACKAGES = ("nn", "optim")
 __all__ = [
     "ExampleInputs",
     "FxbioError",
+    "FxbioWarning",
     "ModelGraph",
     "Plan",
     "Policy",
@@ -73,8 +79,10 @@ __all__ = [
     "capture",
     "feedback_weights",
     "load",
+    "mirror",
     "nn",
     "optim",
+    "param_groups",
     "plan",
     "redraw_counts",
     "revert",

@@ -7,6 +7,7 @@ remembers of them.
 from __future__ import annotations
 
 import warnings
+import weakref
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,9 @@ _SECOND_MOMENTS = frozenset(
 _TRAINED = "trained"
 """Said of a feedback that some optimizer has held."""
 
+_warned: weakref.WeakSet[Optimizer] = weakref.WeakSet()
+"""Optimizers of which one warning has been given; it holds for all layers alike."""
+
 
 def check_optimizer(
     optimizer: Optimizer, held: set[int], module: nn.Module, weights: tuple[BoundWeight, ...]
@@ -54,7 +58,7 @@ def check_optimizer(
         sources = [bound.parameter(module, source) for source in bound.sources]
         if id(feedback) in held:
             seen[name] = _TRAINED
-            if parse_rule(bound.rule).tied:
+            if parse_rule(bound.rule).tied and optimizer not in _warned:
                 _check_tied(optimizer, bound, feedback, sources)
         elif any(id(source) in held for source in sources):
             seen[name] = seen.get(name, 0) + 1
@@ -90,12 +94,14 @@ def _check_tied(
     differing = sorted({key for other in others for key in _different(group, other)})
     if differing:
         _warn(
+            optimizer,
             bound,
             f"is trained with other options than its weight: {', '.join(differing)}",
             "put both into groups with the same options",
         )
     elif _adapts(optimizer, feedback) and not _same_updates(bound, group):
         _warn(
+            optimizer,
             bound,
             f"is trained by {type(optimizer).__name__}, which scales each entry by the gradients "
             "that this one entry had, so it does not follow its weight",
@@ -129,7 +135,8 @@ def _different(one: dict[str, Any], other: dict[str, Any]) -> Iterator[str]:
             yield key
 
 
-def _warn(bound: BoundWeight, what: str, advice: str) -> None:
+def _warn(optimizer: Optimizer, bound: BoundWeight, what: str, advice: str) -> None:
+    _warned.add(optimizer)
     name = bound.rule.partition("{")[0]
     warnings.warn(
         f"the feedback of '{bound.weight}' {what}; rule {name} relies on equal updates. {advice}",

@@ -13,6 +13,7 @@ from fxbio.bind.binding import BINDING, BoundWeight, ModuleBinding
 from fxbio.bind.install import bound_modules
 from fxbio.errors import RecordError
 from fxbio.ops.transport import parse_rule
+from fxbio.rules import Rule
 
 __all__ = ["digests", "irreproducible", "restore", "scales"]
 
@@ -38,7 +39,7 @@ def digests(model: nn.Module) -> dict[str, str]:
     found = {}
     for key, module, bound in _bound_weights(model):
         drawn = bound.drawn(module)
-        if drawn is not None and not bound.has_history:
+        if drawn is not None and not parse_rule(bound.rule).remembers:
             found[key] = _digest(drawn)
     return found | {f"route:{name}": _digest(matrix) for name, matrix in _matrices(model)}
 
@@ -62,9 +63,14 @@ def irreproducible(model: nn.Module) -> dict[str, Tensor]:
     found = {}
     for key, module, bound in _bound_weights(model):
         drawn = bound.drawn(module)
-        if drawn is not None and not bound.has_history and parse_rule(bound.rule).reads_weight():
+        if drawn is not None and _is_of_the_past(parse_rule(bound.rule)):
             found[key] = drawn.detach().cpu().clone()
     return found
+
+
+def _is_of_the_past(rule: Rule) -> bool:
+    """Whether what it drew cannot be drawn again, and is not among the weights either."""
+    return rule.reads_weight() and not rule.remembers
 
 
 @torch.no_grad()

@@ -7,10 +7,12 @@ from fxbio.rules import (  # noqa: F401  (registers)
     greedy,
     kolen_pollack,
     product_feedback,
+    refreshed_copy,
     sign_symmetry,
     symmetric_alignment,
     target_propagation,
     two_routes,
+    weight_mirror,
 )
 from fxbio.rules.base import Family, Rule, Transport, available_rules, find_rule, make_rule, rule
 from fxbio.rules.fan import WeightInfo

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from fxbio.rules.base import Rule, rule
-from fxbio.rules.coefficients import check_share, check_whole
 from fxbio.rules.fan import WeightInfo
 from fxbio.rules.matrices import from_matrices, matrix_shape, no_matrices
+from fxbio.rules.option_checks import check_share, check_whole
 
 __all__ = ["OrthogonalProductFeedback", "ProductFeedback"]
 

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from fxbio.graph.site import OpKind
 from fxbio.rules.base import rule
-from fxbio.rules.coefficients import check_coefficients, check_share
 from fxbio.rules.learned import LearnedFeedback
+from fxbio.rules.option_checks import check_coefficients, check_share
 
 __all__ = ["ActivationAlignment", "InformationAlignment"]
 

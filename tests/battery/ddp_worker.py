@@ -15,8 +15,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 from fxbio.bind.install import feedback_weights
 from tests.battery.harness import Subject, combinations, loss_of, subject
+from tests.bind.learning import OPTIONS, batch, feedback_of, transformed
+from tests.bind.learning import loss_of as small_loss
 
-__all__ = ["RANKS", "distributed", "run"]
+__all__ = ["RANKS", "distributed", "learned_feedback", "run"]
 
 RANKS = 2
 TIMEOUT = datetime.timedelta(seconds=120)
@@ -35,6 +37,7 @@ def run(rank: int, folder: str) -> None:
         "redrawn": redrawn_feedback(rank),
         "own feedback": feedback_of_one_rank(rank),
         "unused": unused_parameters(),
+        "learned": {rule: learned_feedback(rule, rank) for rule in OPTIONS},
     }
     torch.save(results, Path(folder) / f"{rank}.pt")
     dist.destroy_process_group()
@@ -74,6 +77,19 @@ def redrawn_feedback(rank: int) -> list[dict[str, Tensor]]:
         optimizer.step()
         found.append({name: b.clone() for name, b in feedback_weights(model).items()})
     return found
+
+
+def learned_feedback(rule: str, rank: int) -> dict[str, Tensor]:
+    """What three steps leave, on both halves of each batch, or on the whole in one process."""
+    model = transformed(rule)
+    parallel = model if rank < 0 else wrap(model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=0.01)
+    for number in range(3):
+        whole = batch(number)
+        optimizer.zero_grad()
+        small_loss(parallel(whole if rank < 0 else whole.chunk(RANKS)[rank])).backward()
+        optimizer.step()
+    return feedback_of(model)
 
 
 def feedback_of_one_rank(rank: int) -> Tensor:

@@ -111,6 +111,7 @@ RULES: dict[str, RuleLine] = {
     "bp": RuleLine(lambda w, m: w, differs=False),
     "brsf": RuleLine(lambda w, m: m * torch.sgn(w)),
     "fa": RuleLine(lambda w, m: m),
+    "fbp": RuleLine(lambda w, m: m, differs=False, reads_weight=True, remembers=True),
     "frozen": RuleLine(lambda w, m: w, differs=False),
     "frsf": RuleLine(lambda w, m: m * torch.sgn(w)),
     "ia": RuleLine(
@@ -133,4 +134,11 @@ RULES: dict[str, RuleLine] = {
     "signed-init": RuleLine(lambda w, m: m, reads_weight=True),
     "stop": RuleLine(lambda w, m: None),
     "usf": RuleLine(lambda w, m: torch.sgn(w)),
+    "wm": RuleLine(
+        lambda w, m: m,
+        options="alpha: 0.25, beta: 0.0",  # its noise has a test of its own
+        reads_weight=True,
+        learns=True,
+        loss=lambda w, b: 0.25 * b.square().sum(),
+    ),
 }

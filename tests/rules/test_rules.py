@@ -89,9 +89,10 @@ def test_controls() -> None:
         make_rule("stop").feedback(weight, None)
 
 
-def test_only_batchwise_signs_are_redrawn() -> None:
+def test_only_batchwise_signs_and_copies_are_renewed() -> None:
     periods = {name: make_rule(name).redraw_period() for name in available_rules()}
-    assert {name for name, period in periods.items() if period} == {"brsf"}
+    assert {name for name, period in periods.items() if period} == {"brsf", "fbp"}
+    assert make_rule("wm", {"growth": "norm"}).redraw_period() == 1
     assert make_rule("brsf", {"redraw_every": 5}).redraw_period() == 5
 
 
