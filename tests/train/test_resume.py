@@ -151,3 +151,13 @@ def metrics(folder: Path) -> list[str]:
     """Lines without what depends on the clock."""
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     return [line.partition(', "images_per_s"')[0] for line in lines]
+
+
+@pytest.mark.parametrize("rule", ["fa", "kp", "pfa", "dfa", "drl", "l-drl"])
+def test_every_family_of_rules_goes_on_bit_for_bit(tmp_path: Path, rule: str) -> None:
+    settings = recipe("optim.lr=0.01", model="plain", rule=rule)
+    assert run(settings, tmp_path / "straight").state == "done"
+    stopped = run(settings, tmp_path / "stopped", trapped(49, terminate))
+    assert stopped.state == "preempted"
+    assert run(settings, tmp_path / "stopped").state == "done"
+    assert_same(final(tmp_path / "stopped"), final(tmp_path / "straight"))

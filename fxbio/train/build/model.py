@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -10,10 +11,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from fxbio.api import transform
+from fxbio.bind.feedback_training import train_feedback
 from fxbio.bind.install import bound_modules
 from fxbio.errors import ConfigError
 from fxbio.plugins import load_entry_points, load_plugin
-from fxbio.policy import Policy
+from fxbio.policy import Plan, Policy
 from fxbio.record.record import plan_of
 from fxbio.reference import load_reference
 from fxbio.train.config import Recipe
@@ -67,11 +69,33 @@ def memory_format(recipe: Recipe) -> torch.memory_format:
     return torch.channels_last if recipe.train.channels_last else torch.contiguous_format
 
 
+class FeedbackFirst(nn.Module):
+    """Trains the inverses of target propagation on a batch before the model is called on it."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """As the model's."""
+        train_feedback(self.model, *args, **kwargs)
+        return self.model(*args, **kwargs)
+
+    def no_sync(self) -> AbstractContextManager[None]:
+        """As DDP's."""
+        no_sync = getattr(self.model, "no_sync", nullcontext)
+        return no_sync()
+
+
 def wrap(model: nn.Module, world: World) -> nn.Module:
-    """In DDP, where there are several processes."""
-    if world.size == 1:
-        return model
+    """The model as it is called in training: in DDP, and with what a rule needs before a step."""
     plan = plan_of(model)
+    parallel = model if world.size == 1 else _distributed(model, plan, world)
+    stepwise = any(getattr(plan.rule_of(a), "iterations", 0) for a in plan.rewritten())
+    return FeedbackFirst(parallel) if stepwise else parallel
+
+
+def _distributed(model: nn.Module, plan: Plan, world: World) -> nn.Module:
     stops = any(not plan.rule_of(a).passes_error for a in plan.rewritten())
     return DistributedDataParallel(
         model,

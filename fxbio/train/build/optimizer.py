@@ -9,9 +9,10 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+import fxbio
 import fxbio.optim
 from fxbio.errors import ConfigError, did_you_mean
-from fxbio.train.config.sections import OptimConfig
+from fxbio.train.config.sections import GroupConfig, OptimConfig
 
 __all__ = ["build_optimizer"]
 
@@ -31,16 +32,11 @@ def build_optimizer(config: OptimConfig, model: nn.Module) -> Optimizer:
     """
     cls = _find(config.name)
     options = {"lr": config.lr, "weight_decay": config.weight_decay, **config.options}
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    if not parameters:
-        raise ConfigError(
-            "no parameter of the model learns", help="the policy must not freeze all of them"
-        )
     if not config.weight_decay and "weight_decay" not in _arguments(cls):
         del options["weight_decay"]
     _check_options(cls, options)
     try:
-        optimizer = cls(parameters, **options)
+        optimizer = cls(_parameters(config, model), **options)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"torch.optim.{config.name} refuses its arguments: {error}") from error
     for group in optimizer.param_groups:
@@ -48,6 +44,36 @@ def build_optimizer(config: OptimConfig, model: nn.Module) -> Optimizer:
     for constraint in config.constraints:
         getattr(fxbio.optim, constraint)(optimizer)
     return optimizer
+
+
+def _parameters(config: OptimConfig, model: nn.Module) -> list[Any]:
+    """What learns, in groups if there are any."""
+    learning = [p for p in model.parameters() if p.requires_grad]
+    if not learning:
+        raise ConfigError(
+            "no parameter of the model learns", help="the policy must not freeze all of them"
+        )
+    if not config.groups:
+        return learning
+    groups: list[Any] = fxbio.param_groups(
+        model,
+        [_group(group) for group in config.groups],
+        lr=config.lr,
+        weight_decay=config.weight_decay,
+        **config.options,
+    )
+    return groups
+
+
+def _group(group: GroupConfig) -> dict[str, Any]:
+    """Only what the recipe says: the rest is that of the optimizer."""
+    said = {
+        "where": dict(group.where) or None,
+        "params": list(group.params) or None,
+        "lr": group.lr,
+        "weight_decay": group.weight_decay,
+    }
+    return {**{key: value for key, value in said.items() if value is not None}, **group.options}
 
 
 def _find(name: str) -> type[Optimizer]:

@@ -56,8 +56,11 @@ class PolicyConfig:
 class GroupConfig:
     """Parameters that are optimized in a way of their own."""
 
-    where: Mapping[str, Any] | str
-    """A selector as in a policy, or: norms, biases, feedback."""
+    where: Mapping[str, Any] = field(default_factory=dict)
+    """A selector as in a policy: the weights of these sites, their feedback and biases."""
+
+    params: tuple[Literal["weights", "feedback", "norms", "biases"], ...] = ()
+    """Kinds of parameters; where there is a selector too, both have to hold."""
 
     lr: float | None = None
     """Their learning rate."""
@@ -86,7 +89,7 @@ class OptimConfig:
     """Other arguments of the class, for instance {momentum: 0.9, nesterov: true}."""
 
     groups: tuple[GroupConfig, ...] = ()
-    """Parameters with settings of their own; the first that matches wins."""
+    """Parameters with settings of their own; the last that selects one wins."""
 
     constraints: tuple[Literal["batch_manhattan", "no_sign_change", "strict_norm"], ...] = ()
     """Constraints of fxbio.optim on all weights, in the order in which they are attached."""
