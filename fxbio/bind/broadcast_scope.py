@@ -28,7 +28,7 @@ from fxbio.rules.greedy import classify
 __all__ = ["BroadcastScope", "Flow"]
 
 
-@dataclass
+@dataclass(eq=False)
 class Flow:
     """One call of a unit, and what its output became."""
 
@@ -38,7 +38,7 @@ class Flow:
     """Whether another layer, ruled or not, reads what it became."""
 
 
-@dataclass
+@dataclass(eq=False)
 class _Followed:
     tensor: Tensor
     flows: list[Flow] = field(default_factory=list)

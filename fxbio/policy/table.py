@@ -160,6 +160,10 @@ def _total_rows(plan: Plan) -> Iterator[tuple[str, ...]]:
 
 def _lists(plan: Plan) -> Iterator[tuple[str, list[str]]]:
     """Headings and lines of what stands below the tables."""
+    rules = dict.fromkeys(plan.rule_of(a) for a in plan.assignments)
+    routed = [f"{rule}: {rule.in_words()}" for rule in rules if rule.in_words()]
+    if routed:
+        yield "Errors that do not come from the layer above", routed
     kept = [f"{a.site.name}, {a.fallback} ({a.decided_by})" for a in plan.assignments if a.fallback]
     if kept:
         yield "Keeps bp although another rule was asked for (*)", kept

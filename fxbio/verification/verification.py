@@ -69,7 +69,8 @@ class Verification:
         """A table for a terminal, failures first; where there are many, successes by rule."""
         table = Table(box=None, pad_edge=False, header_style="bold")
         table.add_column("site", overflow="fold")
-        for name in _COLUMNS:
+        routed = any(row.path for row in self.rows)
+        for name in (_ROUTED.get(name, name) if routed else name for name in _COLUMNS):
             table.add_column(name, justify="right" if name in _NUMBERS else "left")
         good = [row for row in self.rows if row.ok]
         for row in (row for row in self.rows if not row.ok):
@@ -101,6 +102,7 @@ class Verification:
 
 
 _COLUMNS = ("rule", "calls", "forward", "gradient error", "differs from bp", "verdict")
+_ROUTED = {"differs from bp": "differs, or how it came"}
 _NUMBERS = ("calls", "gradient error")
 _MANY = 20
 """More sites than this are shown by rule when nothing is wrong with them; JSON has them all."""
