@@ -133,7 +133,7 @@ def _load(path: Path) -> dict[str, Any]:
         raise DataError(
             f"{path} is not JSON: {error.msg}",
             location=Location(str(path), error.lineno, error.colno, text),
-            notes=["the file is cut off"] if error.pos >= len(error.doc.rstrip()) else [],
+            notes=[] if error.doc.rstrip().endswith("}") else ["the file is cut off"],
         ) from None
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not text: {error}") from None

@@ -108,4 +108,4 @@ def _findings(half: str, images: FolderSet, classes: tuple[str, ...]) -> Iterato
     yield f"{half}: {len(images):,} images, {len(classes):,} classes, {spread} in each"
     empty = [name for name, count in zip(classes, counts, strict=True) if not count]
     if empty:
-        yield f"{half}: {len(empty)} classes without images: {some(empty)}"
+        yield f"{half}: no images for {len(empty)} of {len(classes)} classes: {some(empty)}"

@@ -123,7 +123,7 @@ def damage(folder: Path, tmp_path: Path) -> Callable[[str], Path]:
 
 
 def failure(source: DataSource, workers: int) -> str:
-    """The message alone: who keeps the error keeps the loader, and workers are slow to leave then."""
+    """The message alone: who keeps the error keeps the loader and its workers."""
     try:
         batches(source, sampler(), workers)
     except DataError as error:

@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from fxbio.errors import DataError
+from fxbio.train.data import DataConfig, DataSource, open_data
+
+Edit = Callable[[dict[str, Any]], None]
+SIZES = ((30, 20), (20, 30), (25, 25))
+BOXES = {1: [(1, 2, 10, 8, 1), (12, 3, 6, 6, 3)], 2: [(0, 0, 20, 30, 3)]}
+"""Left, top, width, height and category, by image; the third image has none."""
+
+
+def annotations() -> dict[str, Any]:
+    boxes = [(image, box) for image, found in BOXES.items() for box in found]
+    return {
+        "images": [
+            {"id": k + 1, "file_name": f"{k + 1}.jpg", "width": w, "height": h}
+            for k, (w, h) in enumerate(SIZES)
+        ],
+        "annotations": [
+            {"id": k + 1, "image_id": image, "category_id": box[4], "bbox": list(box[:4])}
+            for k, (image, box) in enumerate(boxes)
+        ],
+        "categories": [{"id": 1, "name": "cat"}, {"id": 3, "name": "dog"}],
+    }
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., Path]:
+    """Writes the data set, its training annotations (or both files) edited."""
+
+    def make(edit: Edit = lambda data: None, both: Edit = lambda data: None) -> Path:
+        for half in ("train2017", "val2017"):
+            (tmp_path / half).mkdir()
+            for number, size in enumerate(SIZES):
+                Image.new("L", size, 40 * number).save(tmp_path / half / f"{number + 1}.jpg")
+        (tmp_path / "annotations").mkdir()
+        for half in ("train", "val"):
+            data = annotations()
+            both(data)
+            if half == "train":
+                edit(data)
+            path = tmp_path / "annotations" / f"instances_{half}2017.json"
+            path.write_text(json.dumps(data))
+        return tmp_path
+
+    return make
+
+
+def opened(folder: Path, **options: Any) -> DataSource:
+    return open_data(DataConfig(name="coco", path=str(folder), **options))
+
+
+def refusal(folder: Path, **options: Any) -> str:
+    with pytest.raises(DataError) as caught:
+        opened(folder, **options)
+    return str(caught.value)
+
+
+def test_a_sound_data_set(write: Callable[..., Path]) -> None:
+    source = opened(write(), augment="none")
+    assert source.classes == ("background", "cat", "N/A", "dog")
+    assert source.findings == (
+        "train: 3 images, 1 of them without a box, 3 boxes",
+        "val: 3 images, 1 of them without a box, 3 boxes",
+    )
+    assert len(source.train) == 2  # type: ignore[arg-type]
+    assert len(source.val) == 3  # type: ignore[arg-type]
+    image, target = source.train[0]
+    assert image.shape == (3, 20, 30)
+    assert target["boxes"].tolist() == [[1, 2, 11, 10], [12, 3, 18, 9]]
+    assert target["labels"].tolist() == [1, 3]
+    empty = source.val[2][1]
+    assert empty["boxes"].shape == (0, 4)
+    assert empty["image"] == 2
+
+
+def test_images_and_boxes_are_flipped_together(write: Callable[..., Path]) -> None:
+    source = opened(write())
+    torch.manual_seed(0)
+    found = {tuple(source.train[0][1]["boxes"][0].tolist()) for _ in range(20)}
+    assert found == {(1, 2, 11, 10), (19, 2, 29, 10)}
+
+
+def test_boxes_are_cut_to_the_image_for_training(write: Callable[..., Path]) -> None:
+    def reach_out(data: dict[str, Any]) -> None:
+        data["annotations"][0]["bbox"] = [-5, 2, 10, 100]
+        data["annotations"][1]["bbox"] = [500, 2, 10, 10]
+
+    target = opened(write(reach_out), augment="none").train[0][1]
+    assert target["boxes"].tolist() == [[0, 2, 5, 20]]
+    assert target["labels"].tolist() == [1]
+
+
+def _set(where: str, number: int, **values: Any) -> Edit:
+    return lambda data: data[where][number].update(values)
+
+
+@pytest.mark.parametrize(
+    ("edit", "finding", "boxes"),
+    [
+        (_set("annotations", 0, id=0), "an annotation has the id 0", 3),
+        (_set("annotations", 0, id=2), "1 annotation ids occur twice", 3),
+        (_set("annotations", 0, bbox=[1, 2, 0, 8]), "1 boxes without an area are left out", 2),
+        (_set("annotations", 0, bbox=[1, 2, float("nan"), 8]), "1 boxes without an area", 2),
+        (_set("annotations", 1, category_id=7), "1 boxes of unknown category ids are left", 2),
+        (_set("annotations", 2, image_id=70), "1 boxes of unknown image ids are left out: 70", 2),
+        (_set("annotations", 0, iscrowd=1), "1 crowd boxes", 3),
+    ],
+)
+def test_findings(write: Callable[..., Path], edit: Edit, finding: str, boxes: int) -> None:
+    findings = opened(write(edit)).findings
+    assert any(line.startswith(f"train: {finding}") for line in findings), findings
+    assert findings[0].endswith(f"{boxes} boxes")
+
+
+def test_crowds_are_not_trained_on(write: Callable[..., Path]) -> None:
+    source = opened(write(_set("annotations", 2, iscrowd=1)))
+    assert len(source.train) == 1  # type: ignore[arg-type]
+
+
+def test_a_category_with_id_0_is_no_background(write: Callable[..., Path]) -> None:
+    def zero(data: dict[str, Any]) -> None:
+        data["categories"][0]["id"] = 0
+        data["annotations"][0]["category_id"] = 0
+
+    source = opened(write(both=zero), augment="none")
+    assert source.classes == ("background", "cat", "N/A", "N/A", "dog")
+    assert source.train[0][1]["labels"].tolist() == [1, 4]
+    assert "a category has the id 0" in source.findings[-1]
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda data: data.pop("images"), "is no COCO file: it has no list of images"),
+        (lambda data: data["images"][0].pop("file_name"), r"images\[0\] of .* has no file_name"),
+        (lambda data: data["annotations"][1].pop("bbox"), "annotation 1 of .* has no bbox"),
+        (_set("annotations", 1, bbox=[1, 2, 3]), r"annotation 1 of .* has the bbox \[1, 2, 3\]"),
+        (_set("images", 1, id=1), "the id 1 occurs twice in images"),
+        (_set("categories", 0, name="cow"), "different categories"),
+        (lambda data: data["annotations"].clear(), "no image of .* has a box"),
+    ],
+)
+def test_what_is_refused(write: Callable[..., Path], edit: Edit, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        opened(write(edit))
+
+
+def test_broken_json_is_pointed_at(write: Callable[..., Path]) -> None:
+    folder = write()
+    path = folder / DataConfig.val_annotations
+    path.write_text('{"images": [,]}')
+    assert f"{path} is not JSON: Expecting value" in refusal(folder)
+    assert f"{path}:1:13" in refusal(folder)
+    path.write_text(json.dumps(annotations())[:-30])
+    assert "the file is cut off" in refusal(folder)
+    path.unlink()
+    assert "data.val_annotations=..." in refusal(folder)
+
+
+def test_missing_files_are_listed(write: Callable[..., Path]) -> None:
+    folder = write()
+    (folder / "train2017" / "1.jpg").unlink()
+    message = refusal(folder)
+    assert "1 training images and 0 validation images are missing" in message
+    assert str(folder / "train2017" / "1.jpg") in message
+    source = opened(folder, on_bad_image="skip")
+    assert source.train[0][1]["image"] == 1
+    assert source.skipped() == (str(folder / "train2017" / "1.jpg"),)
+    (folder / "val2017" / "1.jpg").unlink()
+    assert "1 validation images are missing" in refusal(folder, on_bad_image="skip")
+
+
+def test_options_of_classification_do_not_apply(write: Callable[..., Path]) -> None:
+    folder = write()
+    assert "data.random_erase does not apply to detection" in refusal(folder, random_erase=0.1)
+    assert "use flip or none" in refusal(folder, augment="imagenet")
