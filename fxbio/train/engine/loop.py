@@ -47,8 +47,7 @@ class Loop:
             )
         with self.outputs.profiling(session.recipe.train.profile_steps) as profiled:
             while session.sampler.epoch < session.recipe.train.epochs:
-                for batches in self._steps():
-                    self._step(batches)
+                for _ in self.steps():
                     profiled()
                 self._finish_epoch()
 
@@ -57,7 +56,13 @@ class Loop:
         self.outputs.save(capture_run(self.session), self.session.progress.step, best=best)
         self.outputs.tell_status("running", self.session)
 
-    def _steps(self) -> Iterator[list[Any]]:
+    def steps(self) -> Iterator[None]:
+        """Train what is left of the epoch, a step for each ``next``."""
+        for batches in self._batches():
+            self._step(batches)
+            yield
+
+    def _batches(self) -> Iterator[list[Any]]:
         """What is left of the epoch, in groups of parts; each part is a batch of the loader."""
         session = self.session
         parts = session.recipe.train.accumulate
