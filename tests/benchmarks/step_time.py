@@ -2,6 +2,7 @@
 
     python tests/benchmarks/step_time.py --models resnet18 vit_b_16 --batch 8 --rounds 15
     python tests/benchmarks/step_time.py --models resnet18 --compiled
+    python tests/benchmarks/step_time.py --models resnet18 --rules --policies my.yaml other.yaml
     pip install --no-deps biotorch
     python tests/benchmarks/step_time.py --models resnet18 --biotorch
 
@@ -21,6 +22,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -65,6 +67,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=11, help="after one round of warm-up")
     parser.add_argument("--compiled", action="store_true", help="torch.compile every variant")
     parser.add_argument("--biotorch", action="store_true", help="compare with that package, too")
+    parser.add_argument("--rules", nargs="*", default=RULES, help="for every layer")
+    parser.add_argument("--policies", nargs="*", default=[], help="files, and 'dfa' for three")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -80,10 +84,9 @@ def measure(name: str, options: argparse.Namespace) -> Table:
     images = torch.randn(options.batch, 3, options.size, options.size)
     labels = torch.randint(0, 1000, (options.batch,))
     variants = [variant("stock", stock, options), variant("stock again", stock, options)]
-    for rule in RULES:
-        policy = fxbio.Policy.uniform(rule)
+    for label, policy in policies(options).items():
         model = fxbio.transform(stock, policy, images[:2])
-        variants.append(variant(rule, model, options))
+        variants.append(variant(label, model, options))
     if options.biotorch:
         variants += [
             variant(f"biotorch {rule}", biotorch(stock, rule), options) for rule in RULES[1:]
@@ -92,6 +95,31 @@ def measure(name: str, options: argparse.Namespace) -> Table:
         for each in variants:
             each.step(images, labels)
     return table(name, variants, images, options)
+
+
+ROUTED = {
+    "dfa activation": ("op: [conv, linear]", "projection: channel"),
+    "dfa block": (
+        'module: "layer*.**", op: conv',
+        'projection: channel, at: block, block: "layer*.*"',
+    ),
+    "dfa input": ("op: [conv, linear]", "projection: conv, at: input, skip: sum"),
+}
+"""Where and how the error is broadcast in a ResNet."""
+
+
+def policies(options: argparse.Namespace) -> dict[str, fxbio.Policy]:
+    """Policies by what their row is called."""
+    found = {rule: fxbio.Policy.uniform(rule) for rule in options.rules}
+    for path in options.policies:
+        if path != "dfa":
+            found[Path(path).stem] = fxbio.Policy.from_yaml(path)
+            continue
+        for label, (where, how) in ROUTED.items():
+            entry = f"{{where: {{{where}}}, rule: dfa, with: {{{how}}}}}"
+            text = f"version: 1\ndefault: bp\nrules: [{entry}]\n"
+            found[label] = fxbio.Policy.from_yaml(text)
+    return found
 
 
 def biotorch(stock: nn.Module, rule: str) -> nn.Module:
@@ -154,7 +182,8 @@ def saved_mebibytes(model: nn.Module, images: Tensor) -> float:
 
 def feedback_mebibytes(model: nn.Module) -> float:
     """Size of the feedback that a model holds."""
-    sizes = [b.nbytes for name, b in model.named_buffers() if FEEDBACK_PREFIX in name]
+    prefixes = (FEEDBACK_PREFIX, "fxbio_route_")
+    sizes = [b.nbytes for name, b in model.named_buffers() if any(p in name for p in prefixes)]
     return sum(sizes) / 2**20
 
 
