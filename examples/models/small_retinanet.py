@@ -80,10 +80,24 @@ def build_model(num_classes: int = 6, size: int = 128) -> RetinaNet:
         num_classes: with the background.
         size: to which the shorter side of an image is resized.
     """
-    return RetinaNet(
+    model = RetinaNet(
         Backbone(out_channels=48),
         num_classes,
         min_size=size,
         max_size=2 * size,
         anchor_generator=AnchorGenerator(ANCHORS, ((1.0,),) * LEVELS),
     )
+    for head in (model.head.classification_head, model.head.regression_head):
+        start_wider(head.conv)
+    return model
+
+
+def start_wider(layers: nn.Module) -> None:
+    """Initial weights that keep the size of the signal.
+
+    torchvision's have a deviation of 0.01, made for 256 channels: of 48 they leave a fifth, and
+    after four layers nothing that could be learned from.
+    """
+    for layer in layers.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight)

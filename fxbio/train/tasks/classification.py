@@ -40,7 +40,7 @@ class Classification:
         """A training batch, mixed if the recipe says so."""
         images, labels = self.collate_eval(samples)
         mixers = [
-            mixer(alpha=alpha, num_classes=self.classes)
+            mixer(alpha=float(alpha), num_classes=self.classes)
             for mixer, alpha in ((v2.MixUp, self.config.mixup), (v2.CutMix, self.config.cutmix))
             if alpha
         ]
