@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+Command = Callable[..., Result]
+
+
+@pytest.mark.parametrize("kind", ["shapes", "shapes-coco"])
+def test_what_is_made_passes_its_check(kind: str, folder: Path, fxbio_command: Command) -> None:
+    made = fxbio_command("data", "make", kind, "out", "--images", 16, "--size", 32, "--seed", 3)
+    assert (made.exit_code, made.stdout, made.stderr) == (0, "", "wrote out\n")
+    checked = fxbio_command("data", "check", "out", "--read")
+    assert checked.exit_code == 0
+    assert checked.stdout.startswith("train: 16 images")
+    found = json.loads(fxbio_command("data", "check", "out", "--json").stdout)
+    assert found["kind"] == {"shapes": "folder", "shapes-coco": "coco"}[kind]
+    assert found["findings"] == checked.stdout.splitlines()
+    assert "ring" in found["classes"]
+
+
+def test_an_existing_folder_is_kept(folder: Path, fxbio_command: Command) -> None:
+    assert fxbio_command("data", "make", "shapes", "out", "--images", 5).exit_code == 0
+    again = fxbio_command("data", "make", "shapes", "out")
+    assert again.exit_code == 2
+    assert again.stderr == (
+        "error: out is there already\n  = help: give another path, or remove it\n"
+    )
+
+
+def test_read_names_the_broken_image(folder: Path, fxbio_command: Command) -> None:
+    fxbio_command("data", "make", "shapes", "out", "--images", 5)
+    (folder / "out/val/ring/000004.jpg").write_bytes(b"hello")
+    assert "000004" not in fxbio_command("data", "check", "out").stdout
+    lines = fxbio_command("data", "check", "out", "--read").stdout.splitlines()
+    assert len(lines) == 3
+    assert lines[2].startswith("out/val/ring/000004.jpg cannot be read as an image")
+
+
+def test_a_missing_folder(folder: Path, fxbio_command: Command) -> None:
+    result = fxbio_command("data", "check", "nowhere")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: there is no folder nowhere\n")
