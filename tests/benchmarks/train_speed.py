@@ -3,9 +3,10 @@
     python tests/benchmarks/train_speed.py --rounds 5
     python tests/benchmarks/train_speed.py --bytes
 
-Speed: images per second of the trainer's loop, with an all-bp policy, as a ratio to a bare PyTorch loop with the
-same model, optimizer, images and loader. The two take turns of some steps, so that a drift of the
-machine's speed touches both; the median of the ratios within rounds is printed with its quartiles.
+Speed: images per second of the trainer's loop, with an all-bp policy, as a ratio to a bare PyTorch
+loop with the same model, optimizer, images and loader. The two take turns of some steps, so that a
+drift of the machine's speed touches both; the median of the ratios within rounds is printed with
+its quartiles.
 
 Bytes: what two gloo processes hand to all-reduce in a step, by rule. Feedback is never sent, so the
 rules differ in nothing.

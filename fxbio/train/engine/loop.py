@@ -31,6 +31,7 @@ class Loop:
     def __init__(self, session: Session, outputs: Outputs, stop: StopFlag) -> None:
         self.session, self.outputs, self.stop = session, outputs, stop
         self._clock = Clock()
+        self._skipped = 0
 
     def run(self) -> None:
         """Train to the end.
@@ -106,17 +107,26 @@ class Loop:
         means = session.world.mean(progress.take_means())
         values = {"epoch": session.epochs, **means, "lr": report.lr, "images_per_s": report.rate}
         self.outputs.write("train", progress.step, values)
+        self.outputs.tell_status("running", session)
 
     def _finish_epoch(self) -> None:
         session, recipe = self.session, self.session.recipe
         epoch = session.sampler.epoch + 1
         last = session.progress.step >= session.schedule.steps
         best = False
+        self._tell_of_skipped()
         if last or epoch % recipe.train.eval_every == 0:
             best = self._evaluate()
         session.sampler.set_epoch(epoch)
         if best or last or epoch % recipe.checkpoint.every_epochs == 0:
             self.save(best=best)
+
+    def _tell_of_skipped(self) -> None:
+        skipped = self.session.source.skipped()
+        if len(skipped) > self._skipped:
+            self._skipped = len(skipped)
+            names = ", ".join(skipped[:5])
+            self.outputs.view.say(f"  note: {len(skipped)} images cannot be read: {names}")
 
     def _evaluate(self) -> bool:
         """Evaluate; gives whether it is the best so far."""

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from fxbio.errors import FxbioError, ProcessError, TrainError
+from fxbio.errors import FxbioError, TrainError
 from fxbio.train.config import Recipe
 from fxbio.train.data import DataSource, open_data
 from fxbio.train.engine.beginning import begin
 from fxbio.train.engine.divergence import Diverged
 from fxbio.train.engine.evaluate import Interrupted
+from fxbio.train.engine.explain import explain
 from fxbio.train.engine.loop import Loop
 from fxbio.train.engine.outputs import Outputs
 from fxbio.train.engine.session import Session, open_session
@@ -125,31 +126,12 @@ def _status_of_failures(session: Session, outputs: Outputs) -> Iterator[None]:
         outputs.tell_status("diverged", session, str(error), exit_code("diverged"))
         raise
     except Exception as error:  # whatever the user's code raises, the file must say it
-        outputs.tell_status("failed", session, str(error), exit_code("failed"))
-        raise _explained(error) from error
+        explained = explain(error)
+        asked_wrongly = isinstance(explained, FxbioError) and not isinstance(explained, TrainError)
+        outputs.tell_status("failed", session, str(explained), 2 if asked_wrongly else 1)
+        raise explained from error
     finally:
         outputs.close()
-
-
-def _explained(error: Exception) -> Exception:
-    """The same error with advice, where it is known what it means."""
-    if isinstance(error, FxbioError):
-        return error
-    text = str(error)
-    if "DataLoader worker" in text:
-        return ProcessError(
-            "a process that loads images died",
-            notes=[text.splitlines()[0], "the last checkpoint is intact"],
-            help="often memory ran out: try fewer workers, data.workers=2, or none to see the "
-            "error, data.workers=0; then continue with --resume auto",
-        )
-    if "Connection closed by peer" in text or "Connection reset by peer" in text:
-        return TrainError(
-            "another process of this run is gone",
-            notes=["if it could still say why, its message is beside this one"],
-            help="continue from the last checkpoint with --resume auto",
-        )
-    return error
 
 
 def _signal(world: World, stop: StopFlag) -> int | None:

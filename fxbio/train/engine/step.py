@@ -34,8 +34,9 @@ def backward(session: Session, batches: Sequence[Any]) -> tuple[dict[str, float]
     norm = _norm_of_gradients(session)
     values = torch.stack([*totals.values(), norm.to(session.world.device)]).tolist()
     named = dict(zip([*totals, "grad_norm"], values, strict=True))
-    # fp16 overflows now and then: the scaler then skips the step and scales less.
-    judged = values[:-1] if session.scaler.is_enabled() else values
+    # fp16 overflows now and then: the scaler skips the step and scales less, as long as it can.
+    overflows = session.scaler.is_enabled() and session.scaler.get_scale() > 1.0
+    judged = values[:-1] if overflows else values
     return named, all(math.isfinite(value) for value in judged)
 
 

@@ -65,6 +65,7 @@ def _summary_writer(folder: Path, step: int) -> Any:
     except ImportError as error:
         raise ConfigError(
             "log.tensorboard needs a package that is not installed",
-            help="pip install tensorboard, or leave it out: metrics.jsonl has the same numbers",
+            help="pip install 'fxbio[tensorboard]', or leave it out: metrics.jsonl has the same "
+            "numbers",
         ) from error
     return SummaryWriter(folder, purge_step=step + 1)

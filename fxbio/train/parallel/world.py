@@ -74,11 +74,16 @@ class World:
 
     @torch.no_grad()
     def share_buffers(self, model: nn.Module) -> None:
-        """Give every process the buffers of the first one: batch statistics differ by rank."""
+        """Give every process the buffers of the first one: batch statistics differ by rank.
+
+        What DDP is told to leave alone, such as fixed feedback, is the same everywhere.
+        """
         if self.control is None:
             return
-        for buffer in model.buffers():
-            dist.broadcast(buffer, src=0)
+        same = set(getattr(model, "_ddp_params_and_buffers_to_ignore", ()))
+        for name, buffer in model.named_buffers():
+            if name not in same:
+                dist.broadcast(buffer, src=0)
 
 
 @contextmanager

@@ -1,0 +1,45 @@
+"""What an error from below means for the run that it ends, where that is known."""
+
+from __future__ import annotations
+
+import errno
+
+from fxbio.errors import FxbioError, ProcessError, TrainError
+
+__all__ = ["explain"]
+
+_GOES_ON = "continue from the last checkpoint with --resume auto"
+
+
+def explain(error: Exception) -> Exception:
+    """The same error in words that help; or itself, where there are none."""
+    text = str(error)
+    if isinstance(error, FxbioError):
+        return _without_traceback(error, text)
+    if "DataLoader worker (pid" in text:
+        return ProcessError(
+            "a process that loads images died",
+            notes=[text.splitlines()[0], "the last checkpoint is intact"],
+            help="often memory ran out: try fewer workers, data.workers=2, or none to see the "
+            f"error, data.workers=0; then {_GOES_ON}",
+        )
+    if isinstance(error, RuntimeError) and "Connection" in text and "by peer" in text:
+        return TrainError(
+            "another process of this run is gone",
+            notes=["if it could still say why, its message is beside this one"],
+            help=_GOES_ON,
+        )
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return TrainError(
+            f"the disk is full: {text}",
+            notes=["the last checkpoint is intact"],
+            help=f"make room, then {_GOES_ON}",
+        )
+    return error
+
+
+def _without_traceback(error: FxbioError, text: str) -> FxbioError:
+    """From a worker an error comes as one text with the traceback in front of it."""
+    if "Original Traceback" not in text:
+        return error
+    return type(error)(text.rpartition(f"{type(error).__name__}: ")[2].strip())

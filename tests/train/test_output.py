@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import io
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from fxbio.errors import ConfigError, DataError, FxbioError, TrainError
+from fxbio.train.engine.explain import explain
+from fxbio.train.output import view
+from fxbio.train.output.environment import environment
+from fxbio.train.output.folder import RunFolder
+from fxbio.train.output.listing import list_runs
+from fxbio.train.output.metrics import MetricsFile
+from fxbio.train.output.status import Status, exit_code, read_status, write_status
+from fxbio.train.output.view import LineView, LiveView, StepReport, duration
+
+REPORT = StepReport(7, 0.5, 1.25, 0.1, 512.0, 0.03, 3723.0)
+
+
+def test_a_pipe_gets_a_line_now_and_then(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = LineView(100, tmp_path / "log.txt")
+    for _ in range(50):
+        lines.step(REPORT)
+    monkeypatch.setattr(view, "SECONDS", 0.0)
+    lines.step(REPORT)
+    lines.say("done")
+    lines.close()
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 3
+    assert said[0].startswith("step 7/100  epoch 0.50  loss 1.2500  lr 0.1  512 img/s  data 3%")
+    assert said[0].endswith("eta 1:02:03")
+    assert len((tmp_path / "log.txt").read_text().splitlines()) == 3
+
+
+def test_a_terminal_gets_a_bar_and_the_log_its_lines(tmp_path: Path) -> None:
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=True, width=120)
+    live = LiveView(100, tmp_path / "log.txt", console)
+    live.step(REPORT)
+    live.evaluating(3, 9)
+    live.say("epoch 1: top1 0.5")
+    live.close()
+    assert "epoch 1: top1 0.5" in stream.getvalue()
+    log = (tmp_path / "log.txt").read_text()
+    assert "step 7/100" in log
+    assert "top1 0.5" in log
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(5, "0:05"), (65, "1:05"), (3600, "1:00:00")])
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_metrics_go_on_after_the_step_that_was_kept(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    first = MetricsFile(path)
+    for step in (1, 2, 3):
+        first.write("train", step, {"loss": 1 / step})
+    first.close()
+    with path.open("a") as file:
+        file.write('{"kind": "tra')  # torn
+    MetricsFile(path, step=2).close()
+    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 2]
+
+
+def test_a_status_reads_back(tmp_path: Path) -> None:
+    status = Status("done", 3, 9, 1, "checkpoints/a.pt", {"top1": 0.5}, 0.5, None, 0)
+    write_status(tmp_path / "status.json", status)
+    assert read_status(tmp_path / "status.json") == status
+    assert read_status(tmp_path / "none.json") is None
+    (tmp_path / "status.json").write_text("[]")
+    assert read_status(tmp_path / "status.json") is None
+
+
+@pytest.mark.parametrize(
+    ("state", "signal", "code"),
+    [
+        ("done", None, 0),
+        ("failed", None, 1),
+        ("diverged", None, 1),
+        ("preempted", 15, 143),
+        ("preempted", 2, 130),
+        ("preempted", None, 143),
+    ],
+)
+def test_exit_codes(state: str, signal: int | None, code: int) -> None:
+    assert exit_code(state, signal) == code  # type: ignore[arg-type]
+
+
+def test_runs_are_listed_newest_first(tmp_path: Path) -> None:
+    for number, name in enumerate(("old", "deep/new")):
+        folder = tmp_path / name
+        folder.mkdir(parents=True)
+        write_status(folder / "status.json", Status("done", step=number))
+        then = time.time() - 7200 * (2 - number)
+        os.utime(folder / "status.json", (then, then))
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "status.json").write_text("{")
+    listed = list_runs(tmp_path)
+    assert [(run.name, run.age) for run in listed] == [("deep/new", "2 h"), ("old", "4 h")]
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("")
+    with pytest.raises(ConfigError, match="not a run of fxbio train"):
+        RunFolder(tmp_path).check("no", overwrite=True)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="not a run of fxbio train"):
+        RunFolder(tmp_path / "file").check("auto", overwrite=False)
+
+
+def test_the_environment_is_plain_data() -> None:
+    assert json.loads(json.dumps(environment(2)))["processes"] == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "text"),
+    [
+        (
+            RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."),
+            TrainError,
+            "died",
+        ),
+        (RuntimeError("[x] Connection closed by peer [127.0.0.1]"), TrainError, "another process"),
+        (OSError(28, "No space left on device"), TrainError, "the disk is full"),
+        (
+            DataError("Caught DataError in worker 0.\nOriginal Traceback:\n  x\nDataError: 7.jpg"),
+            DataError,
+            "7.jpg",
+        ),
+    ],
+)
+def test_errors_are_explained(error: Exception, kind: type[FxbioError], text: str) -> None:
+    explained = explain(error)
+    assert isinstance(explained, kind)
+    assert text in str(explained)
+    assert "Traceback" not in str(explained)
+
+
+def test_other_errors_stay_what_they_are() -> None:
+    error = ValueError("x")
+    assert explain(error) is error
