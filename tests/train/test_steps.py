@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fxbio.errors import ConfigError, TrainError
+from fxbio.errors import ConfigError, FxbioError, TrainError
 from fxbio.train.build.ema import Average
 from fxbio.train.engine.divergence import Diverged
 from fxbio.train.engine.run import train
@@ -188,3 +188,28 @@ def test_a_worker_that_dies_is_explained(tmp_path: Path) -> None:
     status = read_status(tmp_path / "status.json")
     assert status is not None
     assert status.state == "failed"
+
+
+def test_groups_have_settings_of_their_own(tmp_path: Path) -> None:
+    groups = (
+        "optim.groups=[{params: [norms, biases], weight_decay: 0}, "
+        "{where: {last: true}, params: [weights], lr: 0.01, options: {momentum: 0}}]"
+    )
+    outcome = train(recipe(groups, "train.epochs=1"), tmp_path, data=source())
+    assert outcome.state == "done"
+    saved = read_checkpoint(tmp_path / "checkpoints" / "last.pt")["optimizer"]["param_groups"]
+    found = [(g["initial_lr"], g["weight_decay"], g["momentum"], len(g["params"])) for g in saved]
+    assert found == [(0.05, 1e-3, 0.9, 2), (0.05, 0.0, 0.9, 5), (0.01, 1e-3, 0.0, 1)]
+
+
+def test_a_group_that_selects_nothing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FxbioError, match=r"'layer9\.\*\*' of group 1 matches no site"):
+        groups = 'optim.groups=[{where: {module: "layer9.**"}, lr: 1}]'
+        train(recipe(groups), tmp_path / "run", data=source())
+
+
+def test_constraints_are_attached_in_order(tmp_path: Path) -> None:
+    settings = recipe("optim.constraints=[batch_manhattan, strict_norm]", "train.epochs=1")
+    assert train(settings, tmp_path, data=source()).state == "done"
+    saved = read_checkpoint(tmp_path / "checkpoints" / "last.pt")["optimizer"]
+    assert len(saved["fxbio_strict_norm"]) == 3
