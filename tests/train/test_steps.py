@@ -203,8 +203,8 @@ def test_groups_have_settings_of_their_own(tmp_path: Path) -> None:
 
 
 def test_a_group_that_selects_nothing_is_refused(tmp_path: Path) -> None:
+    groups = 'optim.groups=[{where: {module: "layer9.**"}, lr: 1}]'
     with pytest.raises(FxbioError, match=r"'layer9\.\*\*' of group 1 matches no site"):
-        groups = 'optim.groups=[{where: {module: "layer9.**"}, lr: 1}]'
         train(recipe(groups), tmp_path / "run", data=source())
 
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 import torch.multiprocessing
 
+from fxbio.errors import TrainError
 from fxbio.train.engine.divergence import Diverged
 from fxbio.train.engine.run import Outcome, train
 from fxbio.train.output.status import read_status
@@ -39,7 +40,16 @@ def work(rank: int, folder: str, ports: list[int]) -> None:
     loopback = [name for _, name in socket.if_nameindex() if name.startswith("lo")]
     os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback[0])
     here = Path(folder)
-    scenarios = [plain, straight, stopped, resumed, stopped_in_evaluation, resumed_again, diverged]
+    scenarios = [
+        plain,
+        straight,
+        stopped,
+        resumed,
+        stopped_in_evaluation,
+        resumed_again,
+        diverged,
+        failed,
+    ]
     for scenario, port in zip(scenarios, ports, strict=True):
         os.environ["MASTER_PORT"] = str(port)
         scenario(here, rank)
@@ -87,6 +97,18 @@ def diverged(folder: Path, rank: int) -> None:
         train(recipe(rule="fa"), folder / "diverged", data=data)
 
 
+def failed(folder: Path, rank: int) -> None:
+    data = source()
+    if rank == 1:
+        data = replace(data, train=Trap(data.train, 7, broken))
+    with pytest.raises((ValueError, TrainError), match="broken"):
+        train(recipe(), folder / "failed", data=data)
+
+
+def broken() -> None:
+    raise ValueError("this image is broken")
+
+
 def check_stopped(outcome: Outcome) -> None:
     assert (outcome.state, outcome.exit) == ("preempted", 143)
 
@@ -112,7 +134,7 @@ def state(folder: Path) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ranks")
-    ports = [free_port() for _ in range(7)]
+    ports = [free_port() for _ in range(8)]
     torch.multiprocessing.spawn(work, args=(str(folder), ports), nprocs=RANKS)
     return folder
 
@@ -140,3 +162,10 @@ def test_all_ranks_stop_when_one_diverges(ran: Path) -> None:
     assert status is not None
     assert status.state == "diverged"
     assert "first layer that is not finite: 0 (rule fa)" in (status.error or "")
+
+
+def test_the_status_says_what_went_wrong_in_another_process(ran: Path) -> None:
+    status = read_status(ran / "failed" / "status.json")
+    assert status is not None
+    assert (status.state, status.exit) == ("failed", 1)
+    assert "rank1: ValueError: this image is broken" in (status.error or "")

@@ -83,6 +83,8 @@ def _changes(session: Session, run: RunFolder) -> list[str]:
 
 def _describe(session: Session, run: RunFolder) -> None:
     plan = plan_of(session.model)
+    for old in run.path.glob("error-rank*.txt"):
+        old.unlink()
     write_text(run.config, recipe_yaml(session.recipe))
     write_text(run.path / "policy.yaml", plan.policy_text)
     write_text(run.path / "plan.json", plan.to_json())

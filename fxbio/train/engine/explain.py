@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterable
 
 from fxbio.errors import FxbioError, ProcessError, TrainError
 
-__all__ = ["explain"]
+__all__ = ["LostProcess", "explain"]
 
 _GOES_ON = "continue from the last checkpoint with --resume auto"
+
+
+class LostProcess(TrainError):
+    """Another process of the run does not answer any more."""
+
+    def __init__(self, last_words: Iterable[str] = ()) -> None:
+        super().__init__(
+            "another process of this run is gone",
+            notes=last_words or ["it could not say why: often it was killed, or memory ran out"],
+            help=_GOES_ON,
+        )
 
 
 def explain(error: Exception) -> Exception:
@@ -24,11 +36,7 @@ def explain(error: Exception) -> Exception:
             f"error, data.workers=0; then {_GOES_ON}",
         )
     if isinstance(error, RuntimeError) and "Connection" in text and "by peer" in text:
-        return TrainError(
-            "another process of this run is gone",
-            notes=["if it could still say why, its message is beside this one"],
-            help=_GOES_ON,
-        )
+        return LostProcess()
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return TrainError(
             f"the disk is full: {text}",

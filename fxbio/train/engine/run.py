@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from fxbio.errors import FxbioError, TrainError
+from fxbio.errors import ConfigError, FxbioError
 from fxbio.train.config import Recipe
 from fxbio.train.data import DataSource, open_data
 from fxbio.train.engine.beginning import begin
-from fxbio.train.engine.divergence import Diverged
 from fxbio.train.engine.evaluate import Interrupted
-from fxbio.train.engine.explain import explain
+from fxbio.train.engine.failure import status_of_failures
 from fxbio.train.engine.loop import Loop
-from fxbio.train.engine.outputs import Outputs
-from fxbio.train.engine.session import Session, open_session
+from fxbio.train.engine.session import open_session
 from fxbio.train.output.folder import Resume, RunFolder
 from fxbio.train.output.status import State, exit_code
 from fxbio.train.parallel.signals import StopFlag, watch_signals
@@ -99,7 +96,7 @@ def open_task(
 
 def _carry_out(loop: Loop, run: RunFolder) -> Outcome:
     session, outputs = loop.session, loop.outputs
-    with _status_of_failures(session, outputs):
+    with status_of_failures(session, outputs, run):
         state, code = _run(loop)
         outputs.finish_saving()
         outputs.tell_status(state, session, exit=code)
@@ -118,22 +115,6 @@ def _run(loop: Loop) -> tuple[State, int]:
     return "done", 0
 
 
-@contextmanager
-def _status_of_failures(session: Session, outputs: Outputs) -> Iterator[None]:
-    try:
-        yield
-    except Diverged as error:
-        outputs.tell_status("diverged", session, str(error), exit_code("diverged"))
-        raise
-    except Exception as error:  # whatever the user's code raises, the file must say it
-        explained = explain(error)
-        asked_wrongly = isinstance(explained, FxbioError) and not isinstance(explained, TrainError)
-        outputs.tell_status("failed", session, str(explained), 2 if asked_wrongly else 1)
-        raise explained from error
-    finally:
-        outputs.close()
-
-
 def _signal(world: World, stop: StopFlag) -> int | None:
     """The signal that some process got."""
     return max(world.collect(stop.signal or 0)) or None
@@ -141,7 +122,7 @@ def _signal(world: World, stop: StopFlag) -> int | None:
 
 def _in_first(world: World, call: Callable[[], T]) -> None:
     """Run something in the first process; its error is raised in all of them. Collective."""
-    error: Any = None
+    error: FxbioError | None = None
     if world.first:
         try:
             call()
@@ -151,4 +132,4 @@ def _in_first(world: World, call: Callable[[], T]) -> None:
     if error is not None:
         raise error
     if text is not None:
-        raise type("ErrorOfFirst", (FxbioError,), {})(text)
+        raise ConfigError(text)
