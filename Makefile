@@ -41,9 +41,11 @@ types: setup  ## mypy --strict
 unit: setup  ## pytest on two processes
 	$(BIN)/pytest -n 2
 
-bench: setup  ## step times and compile times against plain backprop, as ratios
+bench: setup  ## step times, compile times and the trainer against plain backprop, as ratios
 	$(BIN)/python tests/benchmarks/step_time.py
 	$(BIN)/python tests/benchmarks/compile_time.py
+	$(BIN)/python tests/benchmarks/train_speed.py
+	$(BIN)/python tests/benchmarks/train_speed.py --bytes
 
 sweep: setup  ## capture, transform and verify every model of the zoos
 	$(BIN)/python tests/sweep.py
