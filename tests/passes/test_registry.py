@@ -29,6 +29,8 @@ def test_the_built_in_passes_come_first_and_in_order() -> None:
         "make-feedback",
         "lower-sites",
         "bind-modules",
+        "route-errors",
+        "place-targets",
         "check-witness",
     ]
 
