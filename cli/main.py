@@ -22,6 +22,7 @@ COMMANDS = (
     "plan",
     "transform",
     "verify",
+    "audit",
     "train",
     "eval",
     "runs",

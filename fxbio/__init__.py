@@ -31,11 +31,13 @@ if TYPE_CHECKING:
     from fxbio.policy import Plan, Policy
     from fxbio.record.folder import load, save
     from fxbio.rules import Rule, WeightInfo, rule
+    from fxbio.study import Audit, audit
     from fxbio.verification import Verification, verify
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Audit": "fxbio.study",
     "ExampleInputs": "fxbio.graph.inputs",
     "FxbioError": "fxbio.errors",
     "FxbioWarning": "fxbio.errors",
@@ -45,6 +47,7 @@ _HOMES = {
     "Rule": "fxbio.rules",
     "Verification": "fxbio.verification",
     "WeightInfo": "fxbio.rules",
+    "audit": "fxbio.study",
     "backprop": "fxbio.bind.install",
     "capture": "fxbio.graph.capture",
     "feedback_weights": "fxbio.bind.install",
@@ -66,6 +69,7 @@ _HOMES = {
 _PACKAGES = ("nn", "optim")
 
 __all__ = [
+    "Audit",
     "ExampleInputs",
     "FxbioError",
     "FxbioWarning",
@@ -75,6 +79,7 @@ __all__ = [
     "Rule",
     "Verification",
     "WeightInfo",
+    "audit",
     "backprop",
     "capture",
     "feedback_weights",
