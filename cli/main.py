@@ -20,6 +20,7 @@ __all__ = ["COMMANDS", "EXIT_CODES", "cli", "exit_code", "main"]
 COMMANDS = (
     "inspect",
     "plan",
+    "graph",
     "transform",
     "verify",
     "audit",

@@ -24,7 +24,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("fxbio.bind", "fxbio.record", "fxbio.verification", "fxbio.parameter_groups"),
     ("fxbio.passes",),
     ("fxbio", "fxbio.api", "fxbio.record.folder"),
-    ("fxbio.train", "fxbio.study"),
+    ("fxbio.pictures", "fxbio.train", "fxbio.study"),
     ("fxbio.cli", "fxbio.__main__"),
 )
 """From the bottom up: a module imports from its own layer and from those before it."""
@@ -105,6 +105,7 @@ def test_imports_run_one_way(module: str) -> None:
         ("fxbio.reference.load", "fxbio.passes.base"),
         ("fxbio.passes.base", "fxbio.api"),
         ("fxbio", "fxbio.train.loop"),
+        ("fxbio.api", "fxbio.pictures"),
         ("fxbio.study", "fxbio.cli.main"),
     ],
 )

@@ -1,0 +1,150 @@
+"""From a model and a policy to a picture of both ways through it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import fx, nn
+
+from fxbio.graph.capture import capture
+from fxbio.graph.model_graph import ModelGraph
+from fxbio.pictures.boxes import Box, by_block, by_weight
+from fxbio.pictures.colours import colours_of
+from fxbio.pictures.edges import draw_edges
+from fxbio.pictures.error_flow import ErrorFlow
+from fxbio.pictures.module_blocks import block_modules
+from fxbio.pictures.nodes import NodeMaker
+from fxbio.pictures.picture import LegendEntry, Level, Node, Picture
+from fxbio.pictures.repeats import absorb_residuals, collapse_repeats
+from fxbio.pictures.wiring import INPUT, OUTPUT, Wiring, wire
+from fxbio.policy import Plan, Policy, resolve
+from fxbio.policy.plan import NORMS
+
+__all__ = ["draw"]
+
+_MANY = 48
+"""Boxes of a picture at the level of blocks; a larger one is drawn at the next coarser level."""
+
+
+def draw(
+    model: nn.Module,
+    policy: Policy | Plan | None = None,
+    example_inputs: Any = None,
+    *,
+    level: Level = "block",
+) -> Picture:
+    """Draw the forward path of a model and, beside it, the way its errors take.
+
+    Args:
+        model: any module that is not transformed yet. It is left as it is.
+        policy: a policy, or a plan made from one for the same model; backprop without.
+        example_inputs: as for ``capture``.
+        level: ``block`` draws modules that repeat as one box each and counts runs of alike ones;
+            ``site`` draws every weight.
+
+    Raises:
+        ModelError, CaptureError, PolicyError, UnreachableWeightError: as for ``fxbio.plan``.
+    """
+    graph = capture(model, example_inputs)
+    plan = policy if isinstance(policy, Plan) else resolve(policy or Policy.uniform("bp"), graph)
+    boxes, wiring = _wired(model, graph, plan, level)
+    rules = {a.site.name: plan.rule_of(a) for a in plan.assignments}
+    errors = ErrorFlow(wiring.flow, graph, rules)
+    labels = _labels(plan)
+    maker = NodeMaker(plan, errors, labels, lambda path: type(model.get_submodule(path)).__name__)
+    order = sorted(wiring.graph, key=lambda vertex: wiring.graph.nodes[vertex]["order"])
+    ids = {vertex: f"n{number}" for number, vertex in enumerate(order)}
+    nodes = [_node(ids[v], v, boxes, wiring, graph, maker) for v in order]
+    return Picture(
+        title=graph.name,
+        subtitle=_subtitle(plan, isinstance(policy, Policy | Plan)),
+        level=level,
+        nodes=tuple(nodes),
+        edges=tuple(draw_edges(wiring, errors, ids, dict(zip(order, nodes, strict=True)))),
+        legend=_legend(plan, labels),
+    )
+
+
+def _wired(
+    model: nn.Module, graph: ModelGraph, plan: Plan, level: Level
+) -> tuple[dict[str, Box], Wiring]:
+    """The boxes of a level and the wires between them."""
+    if level == "site":
+        boxes = by_weight(plan.assignments)
+        return {box.key: box for box in boxes}, wire(model, graph, boxes)
+    blocks = block_modules(model, graph.sites)
+    for depth in range(_depth(graph), 0, -1):
+        found = {box.key: box for box in by_block(plan.assignments, blocks, depth)}
+        wiring = wire(model, graph, found.values())
+        absorb_residuals(wiring, found)
+        found = collapse_repeats(wiring, found)
+        if len(found) <= _MANY:
+            break
+    return found, wiring
+
+
+def _depth(graph: ModelGraph) -> int:
+    return max((site.path.count(".") + 1 for site in graph.sites), default=1)
+
+
+def _node(
+    id: str,
+    vertex: str,
+    boxes: dict[str, Box],
+    wiring: Wiring,
+    graph: ModelGraph,
+    maker: NodeMaker,
+) -> Node:
+    if vertex in boxes:
+        return maker.box(id, boxes[vertex])
+    if vertex == INPUT:
+        return Node(id, "input", "input", _shapes(_inputs(graph, wiring)))
+    if vertex == OUTPUT:
+        returned = (node for node in graph.graph.nodes if node.op == "output")
+        outputs = [source for node in returned for source in node.all_input_nodes]
+        return Node(id, "output", "output", _shapes(outputs))
+    return Node(id, "join", wiring.joins[vertex])
+
+
+def _inputs(graph: ModelGraph, wiring: Wiring) -> list[fx.Node]:
+    """The placeholders that lead to a weight; masks do not."""
+    needed = {node for node in wiring.flow if wiring.vertex_of(node) != OUTPUT}
+    for node in reversed(list(graph.graph.nodes)):
+        if not needed.isdisjoint(node.users):
+            needed.add(node)
+    return [node for node in graph.graph.nodes if node.op == "placeholder" and node in needed]
+
+
+def _shapes(nodes: list[fx.Node]) -> str:
+    found = [node.meta["shape"] for node in nodes if "shape" in node.meta]
+    shapes = ["×".join(map(str, shape)) or "scalar" for shape in found]
+    more = f" and {len(shapes) - 2} more" if len(shapes) > 2 else ""
+    return ", ".join(shapes[:2]) + more
+
+
+def _labels(plan: Plan) -> dict[str, str]:
+    """Rules by name alone, unless the plan has one rule with different options."""
+    names = {str(plan.rule_of(a)): a.rule for a in plan.assignments}
+    often = list(names.values())
+    return {full: full if often.count(name) > 1 else name for full, name in names.items()}
+
+
+def _subtitle(plan: Plan, has_policy: bool) -> str:
+    source = Path(plan.policy_source).name if plan.policy_source else "policy without a file"
+    norms = sum(a.decided_by.name == NORMS for a in plan.assignments)
+    kept = f" and {norms} scales of norms, which keep bp" if norms else ""
+    return (
+        f"{source if has_policy else 'backprop everywhere'} · "
+        f"{len(plan.assignments) - norms} sites{kept}"
+    )
+
+
+def _legend(plan: Plan, labels: dict[str, str]) -> tuple[LegendEntry, ...]:
+    names = {labels[str(plan.rule_of(a))]: a.rule for a in plan.assignments}
+    colours = colours_of(names.items())
+    return tuple(
+        LegendEntry(label, colours[label], total.sites, total.share)
+        for total in plan.totals()
+        for label in [labels[total.rule]]
+    )

@@ -1,0 +1,75 @@
+"""The arrows of a picture: activations, errors, and errors that come straight from a source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from fxbio.pictures.error_flow import ErrorFlow
+from fxbio.pictures.picture import Edge, Node
+from fxbio.pictures.wiring import INPUT, OUTPUT, Wiring
+
+__all__ = ["draw_edges"]
+
+_NO_RULE = ("", "")
+
+
+def draw_edges(
+    wiring: Wiring, errors: ErrorFlow, ids: Mapping[str, str], nodes: Mapping[str, Node]
+) -> Iterator[Edge]:
+    """All edges, each once, in order of execution of what they belong to.
+
+    Args:
+        wiring: the forward path.
+        errors: the way of errors.
+        ids: of the nodes, by vertex of the wiring.
+        nodes: by vertex.
+    """
+    order = {vertex: place for place, vertex in enumerate(ids)}
+    for vertex in ids:
+        for target in sorted(wiring.graph.successors(vertex), key=order.__getitem__):
+            yield Edge(ids[vertex], ids[target], "forward")
+    arriving: dict[str, set[tuple[str, str]]] = {}
+    for sender, receiver in dict.fromkeys(_sent(wiring, errors)):
+        through = arriving.get(sender, set())
+        passage = _sending(nodes[sender]) or (
+            next(iter(through)) if len(through) == 1 else _NO_RULE
+        )
+        arriving.setdefault(receiver, set()).add(passage)
+        yield Edge(ids[sender], ids[receiver], "feedback", *passage)
+    for sender, receiver in dict.fromkeys(_broadcast(wiring, errors)):
+        passage = _receiving(nodes[receiver])
+        yield Edge(ids[sender], ids[receiver], "direct", *passage)
+
+
+def _sent(wiring: Wiring, errors: ErrorFlow) -> Iterator[tuple[str, str]]:
+    for node in errors.returned:
+        vertex = wiring.vertex_of(node)
+        if vertex not in (OUTPUT, INPUT):
+            yield OUTPUT, vertex
+    for node, source in errors.passes:
+        sender, receiver = wiring.vertex_of(node), wiring.vertex_of(source)
+        if sender != receiver and receiver != INPUT:
+            yield sender, receiver
+
+
+def _broadcast(wiring: Wiring, errors: ErrorFlow) -> Iterator[tuple[str, str]]:
+    for node, rule in errors.receivers.items():
+        if rule.family != "broadcast":
+            continue
+        receiver = wiring.vertex_of(node)
+        sources = [wiring.vertex_of(source) for source in errors.sources_of(node)]
+        yield from ((source, receiver) for source in sources or [OUTPUT] if source != receiver)
+
+
+def _sending(node: Node) -> tuple[str, str] | None:
+    """Rule and carrier of what a box sends back: those of its first sites, which send last.
+
+    A join sends what it gets, so nothing of its own.
+    """
+    sending = [p for p in node.passages if p.used]
+    return (sending[0].rule, sending[0].carrier) if sending else None
+
+
+def _receiving(node: Node) -> tuple[str, str]:
+    routed = [p for p in node.passages if p.carrier.startswith("B ·")]
+    return (routed[0].rule, routed[0].carrier) if routed else _NO_RULE
