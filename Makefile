@@ -46,6 +46,7 @@ bench: setup  ## step times, compile times and the trainer against plain backpro
 	$(BIN)/python tests/benchmarks/compile_time.py
 	$(BIN)/python tests/benchmarks/train_speed.py
 	$(BIN)/python tests/benchmarks/train_speed.py --bytes
+	$(BIN)/python tests/benchmarks/data_pipeline.py
 
 sweep: setup  ## capture, transform and verify every model of the zoos
 	$(BIN)/python tests/sweep.py
