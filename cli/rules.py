@@ -47,7 +47,7 @@ def _facts(cls: type[Rule]) -> dict[str, str]:
         "family": cls.family,
         "reads of W": cls.transports,
         "extra memory": cls.memory(),
-        "besides backward()": cls.phase,
+        "besides backward()": cls.calls,
         "serves": _served(cls.ops),
     }
 

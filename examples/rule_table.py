@@ -40,6 +40,7 @@ EPOCHS = 20
 BATCH = 50
 MOMENTUM = 0.9
 DECAY = 5e-3
+FEEDBACK_LR = 1.0
 WORKERS = 2
 
 MakeOptimizer = Callable[[nn.Module, float], Optimizer]
@@ -53,6 +54,12 @@ def sgd(model: nn.Module, lr: float) -> Optimizer:
 def decaying(model: nn.Module, lr: float) -> Optimizer:
     """SGD whose weight decay draws forward and feedback weights together."""
     return SGD(model.parameters(), lr=lr, momentum=MOMENTUM, weight_decay=DECAY)
+
+
+def fast_feedback(model: nn.Module, lr: float) -> Optimizer:
+    """SGD with a rate of its own for feedback weights that learn by a loss of their own."""
+    groups = fxbio.param_groups(model, [{"params": "feedback", "lr": FEEDBACK_LR}], lr=lr)
+    return SGD(groups, momentum=MOMENTUM)
 
 
 def adam(model: nn.Module, lr: float) -> Optimizer:
@@ -87,7 +94,7 @@ class Row:
 
     name: str
     policy: Mapping[str, Any]
-    lr: float = 0.03
+    lr: float = 0.01
     activation: str = "relu"
     optimizer: MakeOptimizer = sgd
     """Made for the transformed model; parameter groups and constraints belong here."""
@@ -113,6 +120,11 @@ ROWS = [
     Row("brsf+strict-norm", {"default": "brsf"}, optimizer=strict_norm),
     Row("bp+decay", {"default": "bp"}, optimizer=decaying),
     Row("kp", {"default": "kp"}, optimizer=decaying),
+    Row("wm", {"default": "wm"}, optimizer=fast_feedback),
+    Row("sa", {"default": "sa"}, optimizer=fast_feedback),
+    Row("aa", {"default": "aa"}, optimizer=fast_feedback),
+    Row("ia", {"default": "ia"}, optimizer=fast_feedback),
+    Row("fbp", {"default": {"rule": "fbp", "with": {"refresh_every": 20}}}),
     Row("pfa", {"default": "pfa"}, optimizer=decaying),
     Row("pfa-o", {"default": "pfa-o"}, optimizer=decaying),
     Row("dfa", {"default": "dfa"}),

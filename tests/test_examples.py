@@ -70,6 +70,7 @@ def retinanet() -> tuple[nn.Module, object]:
 
 MODELS = {
     "akrout-kp.yaml": example("cifar_resnet.py:resnet20"),
+    "akrout-wm.yaml": example("cifar_resnet.py:resnet20"),
     "attention.yaml": attention,
     "bartunov-ao-sdtp.yaml": example("bartunov.py:mnist_fc"),
     "bartunov-bp.yaml": example("bartunov.py:mnist_lc"),
@@ -85,6 +86,7 @@ MODELS = {
     "biotorch-usf.yaml": example("cifar_resnet.py:resnet20"),
     "ernoult-l-drl.yaml": example("mnist_conv.py"),
     "frenkel-drtp.yaml": example("mlp.py"),
+    "goupy-fbp.yaml": example("cifar_resnet.py:resnet20"),
     "ji-an-pfa-o.yaml": example("mlp.py"),
     "ji-an-pfa.yaml": example("cifar_resnet.py:resnet20"),
     "kunin-aa.yaml": example("cifar_resnet.py:resnet20"),

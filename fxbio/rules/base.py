@@ -66,7 +66,7 @@ class Rule:
     """Where it was published."""
     family: ClassVar[Family] = "asymmetric"
     transports: ClassVar[Transport] = "none"
-    phase: ClassVar[str] = ""
+    calls: ClassVar[str] = ""
     """What a training loop calls besides ``backward()``; in brackets where it may be left out."""
     ops: ClassVar[tuple[OpKind, ...]] = OP_KINDS
     """Operations that it can serve."""

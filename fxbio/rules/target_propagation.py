@@ -51,7 +51,7 @@ class TargetRule(Rule):
     """What all rules of the family have in common. Properties are what a rule does not offer."""
 
     family: ClassVar[Family] = "target"
-    phase: ClassVar[str] = "(fxbio.set_phase)"
+    calls: ClassVar[str] = "(fxbio.set_phase)"
     ops: ClassVar[tuple[OpKind, ...]] = tuple(op for op in OP_KINDS if op != "norm")
     loss: ClassVar[InverseLoss] = "reconstruction"
     placement: ClassVar[Placement] = "after"
@@ -195,7 +195,7 @@ class DifferenceReconstruction(TargetRule):
 
     paper: ClassVar[str] = "Meulemans et al. 2020, arXiv 2006.14331"
     loss: ClassVar[InverseLoss] = "difference"
-    phase: ClassVar[str] = "(fxbio.train_feedback)"
+    calls: ClassVar[str] = "(fxbio.train_feedback)"
 
     sigma: float = 0.1
     """Standard deviation of the noise ε."""
@@ -234,7 +234,7 @@ class LocalDifferenceReconstruction(DifferenceReconstruction):
 
     paper: ClassVar[str] = "Ernoult et al. 2022, arXiv 2201.13415"
     loss: ClassVar[InverseLoss] = "local-difference"
-    phase: ClassVar[str] = "fxbio.train_feedback"
+    calls: ClassVar[str] = "fxbio.train_feedback"
     placement: ClassVar[Placement] = "before"
 
     sigma: float = 0.2

@@ -30,6 +30,7 @@ class WeightMirror(LearnedFeedback):
     """
 
     paper: ClassVar[str] = "Akrout et al. 2019, arXiv 1904.05391"
+    calls: ClassVar[str] = "(fxbio.mirror)"
 
     sigma: float = 1.0
     """Standard deviation of the noise."""
