@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from torch import Tensor
 
 from fxbio.bind.build import make_feedback
 from fxbio.passes.base import Pass, PassResult, Program
@@ -20,8 +23,11 @@ class MakeFeedback(Pass):
         program.feedback = make_feedback(program.model, program.planned())
         distinct = {id(path): path for path in program.feedback.values()}.values()
         drawn = [path.drawn for path in distinct if path.drawn is not None]
-        mebibytes = sum(d.numel() * d.element_size() for d in drawn) / 2**20
-        return PassResult(
-            True,
-            f"{len(distinct)} backward paths, {len(drawn)} of them drawn ({mebibytes:.1f} MiB)",
-        )
+        learned = [path.learned for path in distinct if path.learned is not None]
+        parts = f"{len(drawn)} of them drawn ({_mebibytes(drawn)})"
+        parts += f", {len(learned)} learned ({_mebibytes(learned)})" if learned else ""
+        return PassResult(True, f"{len(distinct)} backward paths, {parts}")
+
+
+def _mebibytes(tensors: Sequence[Tensor]) -> str:
+    return f"{sum(t.numel() * t.element_size() for t in tensors) / 2**20:.1f} MiB"

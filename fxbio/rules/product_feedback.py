@@ -9,6 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from fxbio.graph.site import OP_KINDS, OpKind
 from fxbio.rules.base import Rule, rule
 from fxbio.rules.fan import WeightInfo
 from fxbio.rules.matrices import from_matrices, matrix_shape, no_matrices
@@ -24,10 +25,7 @@ class _Product(Rule):
     learns: ClassVar[bool] = True
     tied: ClassVar[bool] = True
     draws: ClassVar[bool] = True
-
-    @classmethod
-    def memory(cls) -> str:
-        return "a parameter of r times the size of W, and a matrix of (r · out) × out"
+    ops: ClassVar[tuple[OpKind, ...]] = tuple(op for op in OP_KINDS if op != "norm")
 
     def expansion(self) -> int:
         """How many units lie between for each output."""
@@ -51,9 +49,7 @@ class _Product(Rule):
         return drawn
 
     def unsupported(self, info: WeightInfo) -> str | None:
-        if info.op == "norm":
-            return f"rule '{self.name}' multiplies matrices, and the scale of a norm is none"
-        return no_matrices(info)
+        return super().unsupported(info) or no_matrices(info)
 
 
 @rule("pfa", aliases=("product-feedback",))
@@ -72,6 +68,10 @@ class ProductFeedback(_Product):
     """Units between for each output, ``r``."""
     density: float = 1.0
     """Share of the entries of ``B`` that are not zero."""
+
+    @classmethod
+    def memory(cls) -> str:
+        return "a parameter of r times the size of W, and a matrix of (r · out) × out"
 
     def __post_init__(self) -> None:
         check_whole("ratio", self.ratio)
@@ -97,6 +97,10 @@ class OrthogonalProductFeedback(_Product):
 
     remembers: ClassVar[bool] = True  # its last digits depend on the linear algebra at hand
     paper: ClassVar[str] = "PFA-o of Ji-An & Benna 2024, arXiv 2405.20594"
+
+    @classmethod
+    def memory(cls) -> str:
+        return "a parameter of the size of W, and a matrix of out × out"
 
     def draw(self, weight: Tensor, info: WeightInfo, generator: torch.Generator) -> Tensor:
         """``B``, uniform among the orthogonal matrices of each group."""

@@ -19,7 +19,7 @@ __all__ = ["SymmetricAlignment"]
 @rule("sa", aliases=("symmetric-alignment",))
 @dataclass(frozen=True)
 class SymmetricAlignment(LearnedFeedback):
-    """``B`` minimises ``α ‖B‖² − β Σ W ∘ B``, the primitives *decay* and *self*.
+    """``B`` minimises ``α ‖B‖² − β Σ W ∘ B``, the primitives decay and self.
 
     It tends to ``(β/2α) W``: a running average of past weights, which it reads one by one.
     """

@@ -43,7 +43,7 @@ class _ActivityAlignment(LearnedFeedback):
 @rule("aa", aliases=("activation-alignment",))
 @dataclass(frozen=True)
 class ActivationAlignment(_ActivityAlignment):
-    """``B`` minimises ``α E(‖W x‖² + ‖B x‖²) − β E⟨B x, W x⟩``, the primitives *sparse* and *amp*.
+    """``B`` minimises ``α E(‖W x‖² + ‖B x‖²) − β E⟨B x, W x⟩``, the primitives sparse and amp.
 
     It tends to ``(β/2α) W`` if the inputs span their space, whatever their covariance.
     """
@@ -67,7 +67,7 @@ class ActivationAlignment(_ActivityAlignment):
 @rule("ia", aliases=("information-alignment",))
 @dataclass(frozen=True)
 class InformationAlignment(_ActivityAlignment):
-    """``B`` minimises ``− α E⟨B x, W x⟩ + β E‖Bᵀ W x‖² + γ ‖B‖²``: *amp*, *null* and *decay*."""
+    """``B`` minimises ``− α E⟨B x, W x⟩ + β E‖Bᵀ W x‖² + γ ‖B‖²``: amp, null, decay."""
 
     alpha: float = 2e-3
     """Coefficient of the amplification."""

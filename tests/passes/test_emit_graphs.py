@@ -11,7 +11,7 @@ from tests.passes.program import program, run
 from tests.small import BUILDERS, build, policy, step
 
 EMIT = f"{DEFAULT_PIPELINE},emit-graphs"
-RULES = ("fa", "usf", "signed-init", "stop", "frozen")
+RULES = ("fa", "usf", "signed-init", "stop", "frozen", "kp", "pfa", "fbp")
 
 
 @pytest.mark.parametrize("kind", BUILDERS)
