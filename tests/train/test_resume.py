@@ -127,6 +127,11 @@ def test_evaluation_can_be_stopped_too(straight: Path, tmp_path: Path, samples: 
     assert_same(final(tmp_path), final(straight))
 
 
+def test_ctrl_c_saves_too(tmp_path: Path) -> None:
+    stopped = run(recipe(), tmp_path, trapped(9, lambda: os.kill(os.getpid(), signal.SIGINT)))
+    assert (stopped.state, stopped.exit, stopped.step) == ("preempted", 130, 2)
+
+
 def test_stopping_twice(straight: Path, tmp_path: Path) -> None:
     settings = recipe(EMA, PARTS, OFTEN)
     for samples in (20, 30):
@@ -153,7 +158,7 @@ def metrics(folder: Path) -> list[str]:
     return [line.partition(', "images_per_s"')[0] for line in lines]
 
 
-@pytest.mark.parametrize("rule", ["fa", "kp", "pfa", "dfa", "drl", "l-drl"])
+@pytest.mark.parametrize("rule", ["fa", "kp", "pfa", "sa", "dfa", "dgl", "drl", "l-drl"])
 def test_every_family_of_rules_goes_on_bit_for_bit(tmp_path: Path, rule: str) -> None:
     settings = recipe("optim.lr=0.01", model="plain", rule=rule)
     assert run(settings, tmp_path / "straight").state == "done"

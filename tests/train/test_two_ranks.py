@@ -169,3 +169,9 @@ def test_the_status_says_what_went_wrong_in_another_process(ran: Path) -> None:
     assert status is not None
     assert (status.state, status.exit) == ("failed", 1)
     assert "rank1: ValueError: this image is broken" in (status.error or "")
+
+
+def test_another_number_of_processes_can_go_on(ran: Path, tmp_path: Path) -> None:
+    earlier = sorted((ran / "straight" / "checkpoints").glob("step-*.pt"))[0]
+    outcome = train(recipe(OFTEN, EMA), tmp_path, data=source(), resume=earlier)
+    assert (outcome.state, outcome.step) == ("done", 15)

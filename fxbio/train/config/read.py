@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import types
 import typing
 from collections.abc import Mapping
@@ -99,7 +100,7 @@ def _read(node: Node, hint: Any, name: str) -> Any:
     if typing.get_origin(hint) is tuple:
         return _read_list(node, typing.get_args(hint)[0], name)
     if Path in _alternatives(hint) and isinstance(node.value, str):
-        return _base(node) / node.value
+        return _absolute(node.value, node)
     return _read_plain(node, hint, name)
 
 
@@ -154,10 +155,11 @@ def _wrong(node: Node, name: str, expected: str) -> ConfigError:
 def _anchored(text: str, node: Node) -> str:
     """A path or reference made independent of the working directory, if such a file exists."""
     path, colon, rest = text.partition(":")
-    found = _base(node) / path
+    found = _absolute(path, node)
     return f"{found}{colon}{rest}" if found.exists() else text
 
 
-def _base(node: Node) -> Path:
-    """The folder of the file that a value stands in; for arguments the working directory."""
-    return Path(node.location.file).parent.absolute() if node.location else Path.cwd()
+def _absolute(path: str, node: Node) -> Path:
+    """Relative to the file that a value stands in; for arguments to the working directory."""
+    folder = Path(node.location.file).parent if node.location else Path()
+    return Path(os.path.normpath(folder.absolute() / path))

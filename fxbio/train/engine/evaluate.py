@@ -52,7 +52,7 @@ def evaluate(session: Session, view: View, stop: StopFlag, limit: int | None = N
     average = session.average.applied() if session.average else nullcontext()
     session.model.eval()
     try:
-        with torch.random.fork_rng(), average, torch.no_grad():
+        with torch.random.fork_rng(_cuda_devices(session)), average, torch.no_grad():
             evaluator = _predict_all(session, view, stop, limit)
     finally:
         session.model.train()
@@ -80,6 +80,11 @@ def _predict_all(session: Session, view: View, stop: StopFlag, limit: int | None
     if world.agree(bool(stop))[0]:
         raise Interrupted
     return evaluator
+
+
+def _cuda_devices(session: Session) -> list[torch.device]:
+    device = session.world.device
+    return [device] if device.type == "cuda" else []
 
 
 def _most_batches(session: Session) -> int:
