@@ -17,6 +17,7 @@ def mermaid(picture: Picture) -> str:
     lines.append("flowchart TB")
     for node in picture.nodes:
         lines += _node(node)
+    lines += _scaffold(picture)
     lines += (_edge(edge) for edge in picture.edges)
     lines += _colours(picture)
     return "\n".join(lines) + "\n"
@@ -35,9 +36,21 @@ def _node(node: Node) -> Iterator[str]:
         return
     passages = (f"{_text(p.carrier)} ({_text(p.rule)})" for p in node.passages)
     yield f'  {node.id}_back(["{"<br/>".join(passages)}"])'
-    transports = sorted({p.transports for p in node.passages if p.used and p.reached} - {"none"})
-    if transports:
-        yield f'  {node.id} ==>|"{", ".join(transports)}"| {node.id}_back'
+
+
+def _scaffold(picture: Picture) -> Iterator[str]:
+    """What ties the way back to the way forward, so that it is laid out beside it.
+
+    Mermaid breaks cycles where it first meets them, so these links must come before the edges.
+    """
+    for node in picture.nodes:
+        found = {p.transports for p in node.passages if p.used and p.reached} - {"none"}
+        link = f'==>|"{", ".join(sorted(found))}"|' if found else "~~~"
+        if node.kind != "input":
+            yield f"  {node.id} {link} {node.id}_back"
+    for edge in picture.edges:
+        if edge.kind != "forward":
+            yield f"  {edge.target}_back ~~~ {edge.source}_back"
 
 
 def _edge(edge: Edge) -> str:
