@@ -31,10 +31,10 @@ class EmitGraphs(Pass):
                 "feedback has no buffers yet", help="run bind-modules before emit-graphs"
             )
 
-        routed = program.planned().rewritten("broadcast", "local")
+        routed = program.planned().rewritten("broadcast", "local", "target")
         if routed:
             raise PassError(
-                "a graph module cannot show errors that are routed around the path",
+                "a graph module cannot show errors that leave the path of the forward pass",
                 notes=[
                     f"rule '{a.rule}' of '{a.site.name}', decided by {a.decided_by}"
                     for a in routed[:3]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fxbio.bind.build_targets import place_targets
 from fxbio.errors import PassError
 from fxbio.passes.base import Pass, PassResult, Program
+from fxbio.passes.comments import comment_sites
 from fxbio.passes.registry import register_pass
 
 __all__ = ["PlaceTargets"]
@@ -26,6 +27,7 @@ class PlaceTargets(Pass):
         if not plan.rewritten("target"):
             return PassResult(False, "no block learns from targets")
         report = place_targets(program.model, program.graph, plan)
+        comment_sites(program, "learns from targets", "target")
         program.bound = True
         return PassResult(
             True,

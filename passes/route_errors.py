@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fxbio.bind.build_routes import route_errors
 from fxbio.errors import PassError
 from fxbio.passes.base import Pass, PassResult, Program
+from fxbio.passes.comments import comment_sites
 from fxbio.passes.registry import register_pass
 
 __all__ = ["RouteErrors"]
@@ -27,20 +28,8 @@ class RouteErrors(Pass):
             return PassResult(False, "no error is routed around the path")
         report = route_errors(program.model, plan, program.inputs)
         program.bound = True
-        _comment(program)
+        comment_sites(program, "error routed", "broadcast", "local")
         parts = [f"{report.receivers} receivers", f"matrices of {report.mebibytes:.1f} MiB"]
         if report.exact:
             parts.append(f"reached by the error itself: {', '.join(report.exact)}")
         return PassResult(True, "; ".join(parts))
-
-
-def _comment(program: Program) -> None:
-    """Have the readable graphs say which layers get their error from elsewhere."""
-    plan = program.planned()
-    routed = {a.site.name: a for a in plan.rewritten("broadcast", "local")}
-    for graph in program.rewritten.values():
-        for node in graph.nodes:
-            assignment = routed.get(node.meta.get("site"))
-            if assignment is not None:
-                rule = plan.rule_of(assignment)
-                node.meta["routed"] = f"error routed: {rule} ← {assignment.decided_by}"

@@ -14,9 +14,7 @@ __all__ = ["readable_code", "readable_source"]
 
 _CLEARED = re.compile(r";  (\w+ = )+None$")
 """fx frees values as early as it can, which nobody wants to read."""
-_ROUTED = (
-    "# Beside them {} layers get their error straight from its source; no line shows the cuts."
-)
+_ROUTED = "# Beside them {} layers get errors that leave this path; no line shows where it is cut."
 _INDEXED = re.compile(r'getattr\((self[\w.\[\]]*), "(\d+)"\)')
 
 

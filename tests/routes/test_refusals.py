@@ -194,7 +194,7 @@ def test_a_matmul_in_the_model_itself_has_no_unit() -> None:
 
 
 def test_graph_modules_are_refused() -> None:
-    with pytest.raises(PassError, match="routed around the path") as caught:
+    with pytest.raises(PassError, match="leave the path of the forward pass") as caught:
         fxbio.transform(Perceptron(), policy(), rows(), pipeline=f"{DEFAULT_PIPELINE},emit-graphs")
     assert "default" in str(caught.value)
 
