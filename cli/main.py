@@ -24,6 +24,7 @@ COMMANDS = (
     "transform",
     "verify",
     "audit",
+    "alignment",
     "train",
     "eval",
     "runs",

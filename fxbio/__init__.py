@@ -31,12 +31,13 @@ if TYPE_CHECKING:
     from fxbio.policy import Plan, Policy
     from fxbio.record.folder import load, save
     from fxbio.rules import Rule, WeightInfo, rule
-    from fxbio.study import Audit, audit
+    from fxbio.study import Alignment, Audit, alignment, audit
     from fxbio.verification import Verification, verify
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Alignment": "fxbio.study",
     "Audit": "fxbio.study",
     "ExampleInputs": "fxbio.graph.inputs",
     "FxbioError": "fxbio.errors",
@@ -47,6 +48,7 @@ _HOMES = {
     "Rule": "fxbio.rules",
     "Verification": "fxbio.verification",
     "WeightInfo": "fxbio.rules",
+    "alignment": "fxbio.study",
     "audit": "fxbio.study",
     "backprop": "fxbio.bind.install",
     "capture": "fxbio.graph.capture",
@@ -69,6 +71,7 @@ _HOMES = {
 _PACKAGES = ("nn", "optim")
 
 __all__ = [
+    "Alignment",
     "Audit",
     "ExampleInputs",
     "FxbioError",
@@ -79,6 +82,7 @@ __all__ = [
     "Rule",
     "Verification",
     "WeightInfo",
+    "alignment",
     "audit",
     "backprop",
     "capture",

@@ -183,7 +183,7 @@ def _transport_claim(audit: Audit) -> str:
     if exceptions := [*_scales(magnitudes), *_named(full)]:
         text += f", except {_listed(exceptions)}"
     if signs:
-        text += f"; of {_listed(_counted(signs))} the signs are"
+        text += f"; the signs of {_listed(_counted(signs))} are"
     if copies:
         text += f"; the error meets old copies of {_listed(_counted(copies))}"
     return text
