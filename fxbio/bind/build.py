@@ -119,14 +119,7 @@ def _add_weight(
 ) -> None:
     if any(w.weight == site.weight and w.shape == path.shape for w in module.weights):
         return  # another use of the same weight
-    name = f"{FEEDBACK_PREFIX}{len(module.weights)}"
-    buffer = parameter = None
-    if path.learned is not None:
-        parameter = name
-        module.learned[parameter] = path.learned
-    if path.drawn is not None:
-        buffer = name if parameter is None else f"{name}_drawn"
-        module.feedback[buffer] = path.drawn
+    buffer, parameter = _store(module, path)
     module.weights.append(
         BoundWeight(
             weight=site.weight,
@@ -144,6 +137,17 @@ def _add_weight(
             combine=None if type(path.rule).path is Rule.path else path.rule,
         )
     )
+
+
+def _store(module: PendingModule, path: FeedbackSpec) -> tuple[str | None, str | None]:
+    """Put the drawn and the learned part on a module; the names of the two, if they exist."""
+    name = f"{FEEDBACK_PREFIX}{len(module.weights)}"
+    buffer = name if path.learned is None else f"{name}_drawn"
+    if path.learned is not None:
+        module.learned[name] = path.learned
+    if path.drawn is not None:
+        module.feedback[buffer] = path.drawn
+    return buffer if path.drawn is not None else None, name if path.learned is not None else None
 
 
 def _sources(site: Site) -> tuple[str, ...]:

@@ -15,12 +15,7 @@ from torch import Tensor
 from torch._prims_common import suggest_memory_format
 
 from fxbio.ops.autocast import register_autocast
-from fxbio.ops.transport import (
-    feedback_gradient,
-    feedback_of,
-    parse_rule,
-    wants_weight_gradient,
-)
+from fxbio.ops.norm_backward import keep, scale_vector, wanted_gradients, wanted_of
 
 __all__ = ["batch_norm", "group_norm", "layer_norm"]
 
@@ -104,18 +99,18 @@ def _batch_norm(
 
 def _batch_norm_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     x, _, _, weight, bias, ctx.training, _, ctx.eps, feedback, ctx.rule, ctx.scale = inputs
-    _keep(ctx, x, weight, bias, feedback, output[1:])
+    keep(ctx, x, weight, bias, feedback, output[1:])
 
 
 def _batch_norm_backward(ctx: Any, error: Tensor, *_: None) -> tuple[Tensor | None, ...]:
     x, weight, _, drawn, batch_mean, invstd, mean, var = ctx.saved_tensors
-    mask = _wanted(ctx, 0, 3, 4, 8)
+    mask = wanted_gradients(ctx, 0, 3, 4, 8)
     # In evaluation the statistics are the copies: the buffers may have moved on since.
     statistics = (None, None, batch_mean, invstd) if ctx.training else (mean, var, None, None)
     grads = torch.ops.aten.native_batch_norm_backward(
-        error, x, _scale_vector(ctx, weight, drawn), *statistics, ctx.training, ctx.eps, mask
+        error, x, scale_vector(ctx, weight, drawn), *statistics, ctx.training, ctx.eps, mask
     )
-    grad_x, grad_weight, grad_bias, grad_feedback = _gradients(ctx, mask, grads, drawn, 3, 8)
+    grad_x, grad_weight, grad_bias, grad_feedback = wanted_of(ctx, mask, grads, drawn, 3, 8)
     return grad_x, None, None, grad_weight, grad_bias, *[None] * 3, grad_feedback, None, None
 
 
@@ -166,17 +161,17 @@ def _layer_norm(
 
 def _layer_norm_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     x, ctx.normalized_shape, weight, bias, _, feedback, ctx.rule, ctx.scale = inputs
-    _keep(ctx, x, weight, bias, feedback, output[1:])
+    keep(ctx, x, weight, bias, feedback, output[1:])
 
 
 def _layer_norm_backward(ctx: Any, error: Tensor, *_: None) -> tuple[Tensor | None, ...]:
     x, weight, bias, drawn, mean, rstd = ctx.saved_tensors
-    mask = _wanted(ctx, 0, 2, 3, 5)
-    matrix = _scale_vector(ctx, weight, drawn)
+    mask = wanted_gradients(ctx, 0, 2, 3, 5)
+    matrix = scale_vector(ctx, weight, drawn)
     grads = torch.ops.aten.native_layer_norm_backward(
         error, x, ctx.normalized_shape, mean, rstd, matrix, bias, mask
     )
-    grad_x, grad_weight, grad_bias, grad_feedback = _gradients(ctx, mask, grads, drawn, 2, 5)
+    grad_x, grad_weight, grad_bias, grad_feedback = wanted_of(ctx, mask, grads, drawn, 2, 5)
     return grad_x, None, grad_weight, grad_bias, None, grad_feedback, None, None
 
 
@@ -231,70 +226,24 @@ def _group_norm(
 
 def _group_norm_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     x, ctx.num_groups, weight, bias, _, feedback, ctx.rule, ctx.scale = inputs
-    _keep(ctx, x, weight, bias, feedback, output[1:])
+    keep(ctx, x, weight, bias, feedback, output[1:])
 
 
 def _group_norm_backward(ctx: Any, error: Tensor, *_: None) -> tuple[Tensor | None, ...]:
     x, weight, _, drawn, mean, rstd = ctx.saved_tensors
-    mask = _wanted(ctx, 0, 2, 3, 5)
+    mask = wanted_gradients(ctx, 0, 2, 3, 5)
     # Only the CPU kernel knows channels_last; this is how autograd calls it, too.
     layout = suggest_memory_format(x) if x.device.type == "cpu" else torch.contiguous_format
     error, x = error.contiguous(memory_format=layout), x.contiguous(memory_format=layout)
     grads = torch.ops.aten.native_group_norm_backward(
-        error, x, mean, rstd, _scale_vector(ctx, weight, drawn), *_sizes(x), ctx.num_groups, mask
+        error, x, mean, rstd, scale_vector(ctx, weight, drawn), *_sizes(x), ctx.num_groups, mask
     )
-    grad_x, grad_weight, grad_bias, grad_feedback = _gradients(ctx, mask, grads, drawn, 2, 5)
+    grad_x, grad_weight, grad_bias, grad_feedback = wanted_of(ctx, mask, grads, drawn, 2, 5)
     return grad_x, None, grad_weight, grad_bias, None, grad_feedback, None, None
 
 
 def _sizes(x: Tensor) -> tuple[int, int, int]:
     return x.shape[0], x.shape[1], math.prod(x.shape[2:])
-
-
-def _keep(
-    ctx: Any,
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    feedback: Tensor | None,
-    statistics: tuple[Tensor, ...],
-) -> None:
-    ctx.mark_non_differentiable(*statistics)
-    ctx.set_materialize_grads(False)
-    ctx.save_for_backward(x, weight, bias, feedback, *statistics)
-
-
-def _wanted(ctx: Any, x: int, weight: int, bias: int, feedback: int) -> list[bool]:
-    """Which gradients the kernel is to compute; the arguments are the positions of the inputs."""
-    needs = ctx.needs_input_grad
-    wants_weight = wants_weight_gradient(ctx.rule, needs[weight], needs[feedback])
-    return [needs[x] and parse_rule(ctx.rule).passes_error, wants_weight, needs[bias]]
-
-
-def _scale_vector(ctx: Any, weight: Tensor, drawn: Tensor | None) -> Tensor:
-    """``scale · B`` in the dtype of γ, which need not be that of the error."""
-    if not parse_rule(ctx.rule).passes_error:
-        return weight
-    matrix = feedback_of(weight, drawn, ctx.rule, weight)
-    return matrix if ctx.scale == 1.0 else matrix * ctx.scale
-
-
-def _gradients(
-    ctx: Any,
-    mask: list[bool],
-    grads: tuple[Tensor, ...],
-    drawn: Tensor,
-    weight: int,
-    feedback: int,
-) -> tuple[Tensor | None, ...]:
-    """Those by x, γ, bias and feedback; what was not asked of a kernel may be anything.
-
-    ``weight`` and ``feedback`` are positions of inputs.
-    """
-    x, gamma, bias = (g if wanted else None for wanted, g in zip(mask, grads, strict=True))
-    needs = ctx.needs_input_grad
-    grad_feedback = feedback_gradient(ctx.rule, drawn, gamma) if needs[feedback] else None
-    return x, gamma if needs[weight] else None, bias, grad_feedback
 
 
 def _define(name: str, forward: Any, backward: Any, setup: Any) -> None:

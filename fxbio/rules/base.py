@@ -93,15 +93,12 @@ class Rule:
         return "a copy of the size of W" if cls.draws else ""
 
     def feedback(self, weight: Tensor, drawn: Tensor | None) -> Tensor:
-        """The feedback weight ``B`` up to ``scale``, evaluated in the backward pass.
+        """``B`` up to ``scale``, in the shape of ``weight``, evaluated in the backward pass.
 
         Args:
             weight: the forward weight as it was used, any floating dtype.
             drawn: what ``draw`` returned, or ``path`` where the rule learns, in the dtype of
                 ``weight``; ``None`` without either.
-
-        Returns:
-            A tensor of the shape of ``weight``.
         """
         raise NotImplementedError(f"rule '{self.name}' does not define feedback()")
 
@@ -114,7 +111,7 @@ class Rule:
             generator: CPU generator seeded from ``(seed, name of the weight)``.
 
         Returns:
-            A tensor of the shape of ``weight``, or ``None``.
+            A tensor of the shape of ``weight``, of any shape if the rule learns; or ``None``.
         """
         return None
 
@@ -123,10 +120,9 @@ class Rule:
     ) -> Tensor | None:
         """The initial value of the part of the feedback that learns; arguments as for ``draw``.
 
-        It becomes a parameter, trained by the user's own optimizer with the gradient that the
-        backward pass of the model gives it: that of ``path`` by the chain rule, where ``path``
-        gets the gradient of the weight under a rule that is ``tied`` and else that of
-        ``activity_loss``; and ``local_gradient``.
+        It becomes a parameter, which the user's own optimizer trains. Its gradient is that of the
+        weight under a rule that is ``tied``, else that of ``activity_loss``, sent through
+        ``path`` by the chain rule; and ``local_gradient``.
         """
         return None
 
@@ -137,8 +133,7 @@ class Rule:
     def path(self, learned: Tensor, drawn: Tensor | None, info: WeightInfo) -> Tensor:
         """The feedback weight up to ``scale``, from what is learned and what was drawn.
 
-        It is evaluated in the forward pass, by torch functions that can be differentiated, with no
-        shapes but those of ``info``.
+        Torch functions evaluate it in the forward pass, with no shapes but those of ``info``.
         """
         return learned
 
@@ -149,7 +144,7 @@ class Rule:
 
         Args:
             weight: the forward weight at present.
-            learned: the parameter, in its shape.
+            learned: the parameter.
             info: as for ``draw``.
             generator: CPU generator seeded from ``(seed, name of the weight, updates so far)``.
         """
@@ -190,10 +185,10 @@ class Rule:
             weight: the forward weight at present, or any of its shape unless ``reads_weight()``.
             feedback: what was drawn or learned so far.
             info: as for ``draw``.
-            generator: CPU generator seeded from ``(seed, name of the weight, turn)``.
+            generator: as for ``draw``, for this turn.
         """
         drawn = self.draw(weight, info, generator)
-        assert drawn is not None, f"rule '{self.name}' declares that it draws but drew nothing"
+        assert drawn is not None
         return drawn
 
     def unsupported(self, info: WeightInfo) -> str | None:

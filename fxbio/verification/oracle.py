@@ -146,26 +146,14 @@ def oracle_gradients(
         error: gradient of the loss by the output.
         feedback: B, or ``None`` where no error is sent.
     """
-    stock = _STOCK[call.op.name().split(".")[0]]
     leaves = {
         key: value.detach().clone().requires_grad_()
         for key, value in call.arguments.items()
         if isinstance(value, Tensor) and key in (call.gradients.keys() | {call.weight_name})
     }
     taught = leaves.pop("feedback", None)
-    exact_only = {call.weight_name, *_SHIFTS}
-    given = {**call.arguments, **leaves}
-    detached = {
-        key: value.detach() if isinstance(value, Tensor) and key not in exact_only else value
-        for key, value in given.items()
-    }
     with torch.enable_grad(), call.autocast:
-        output = stock(detached)
-        if feedback is not None:
-            carrier_arguments = {**given, call.weight_name: feedback}
-            shifts = {k: v.detach() for k, v in given.items() if k in _SHIFTS and v is not None}
-            carrier = stock({**carrier_arguments, **shifts})
-            output = output + (carrier - carrier.detach())
+        output = _ruled_output(call, {**call.arguments, **leaves}, feedback)
         if not output.requires_grad:
             return dict.fromkeys(call.gradients)
         grads = torch.autograd.grad(output, list(leaves.values()), error, allow_unused=True)
@@ -173,6 +161,22 @@ def oracle_gradients(
     if taught is not None:
         found["feedback"] = _feedback_gradient(call, taught, found[call.weight_name])
     return {key: found.get(key) for key in call.gradients}
+
+
+def _ruled_output(call: OpCall, given: Arguments, feedback: Tensor | None) -> Tensor:
+    """``f(x.detach(), W) + (t - t.detach())`` with ``t = f(x, B)``."""
+    stock = _STOCK[call.op.name().split(".")[0]]
+    exact_only = {call.weight_name, *_SHIFTS}
+    detached = {
+        key: value.detach() if isinstance(value, Tensor) and key not in exact_only else value
+        for key, value in given.items()
+    }
+    output = stock(detached)
+    if feedback is None:
+        return output
+    shifts = {k: v.detach() for k, v in given.items() if k in _SHIFTS and v is not None}
+    carrier = stock({**given, call.weight_name: feedback, **shifts})
+    return output + (carrier - carrier.detach())
 
 
 def _feedback_gradient(call: OpCall, feedback: Tensor, of_weight: Tensor | None) -> Tensor | None:
