@@ -1,6 +1,6 @@
 """Generated COCO data sets, with everything in them that real ones have to be read with care for.
 
-One image in eight has no object, one in eight a crowd, one in eight is gray; all differ in size.
+Of 16 images two have no object, one has a crowd, and two are gray; all differ in size.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from fxbio.train.data.shapes import SHAPES, Placed, background, draw_shape
 __all__ = ["make_shapes_coco"]
 
 _QUALITY = 90
-_PERIOD = 8
-_EMPTY, _CROWD, _GRAY = 3, 5, 7
-"""Which images of each period are special."""
+_PERIOD = 16
+_EMPTY, _CROWD, _GRAY = (3, 11), (5,), (7, 15)
+"""Which images of each period are special. Crowds are few, as in COCO: their shapes are not
+labelled one by one, so a detector is taught not to see them."""
 _MOST_OBJECTS = 4
 _TRIES = 20
 
@@ -78,20 +79,20 @@ def _picture(
     """An image, what is in it, and which of that is a crowd."""
     width, height = (rng.randint(size * 3 // 4, size * 5 // 4) for _ in range(2))
     image = background(rng, width, height)
-    count = 0 if kind == _EMPTY else rng.randint(1, _MOST_OBJECTS)
+    count = 0 if kind in _EMPTY else rng.randint(1, _MOST_OBJECTS)
     placed: list[Placed] = []
     for _ in range(count):
         _place(rng, image, placed, size)
-    crowd = placed[0] if kind == _CROWD else None
+    crowd = placed[0] if kind in _CROWD else None
     for item in placed:
         _draw_crowd(rng, image, item) if item is crowd else draw_shape(rng, image, item)
-    return (image.convert("L") if kind == _GRAY else image), placed, crowd
+    return (image.convert("L") if kind in _GRAY else image), placed, crowd
 
 
 def _place(rng: random.Random, image: Image.Image, placed: list[Placed], size: int) -> None:
     """Add a shape where there is none, if a few tries find such a place."""
     for _ in range(_TRIES):
-        radius = rng.randint(max(6, size // 14), max(6, size // 4))
+        radius = rng.randint(max(6, size // 10), max(6, size // 4))
         x, y = (rng.randint(radius, side - radius) for side in image.size)
         new = Placed(rng.choice(SHAPES), x, y, radius)
         if not any(_overlap(new, other) for other in placed):

@@ -13,7 +13,7 @@ __all__ = ["SHAPES", "Placed", "background", "draw_shape", "random_colour"]
 SHAPES = ("circle", "square", "triangle", "cross", "ring")
 
 Colour = tuple[int, int, int]
-_VARIATION = 0.35
+_VARIATION = 0.25
 """How much the background varies: 0 is one colour, 1 anything."""
 _CONTRAST = 200
 """How far the colour of a shape is from what is behind it, over the three channels."""

@@ -82,7 +82,7 @@ def test_shapes_coco_has_what_makes_reading_hard(tmp_path: Path) -> None:
     data = json.loads((tmp_path / "out" / DataConfig.train_annotations).read_text())
     boxes = data["annotations"]
     assert {item["id"] for item in boxes} == set(range(1, len(boxes) + 1))
-    assert sum(item["iscrowd"] for item in boxes) == 2
+    assert sum(item["iscrowd"] for item in boxes) == 1
     assert len({item["image_id"] for item in boxes}) == 14
     assert len({(item["width"], item["height"]) for item in data["images"]}) > 8
     for item in boxes:

@@ -24,7 +24,7 @@ Prediction = dict[str, Tensor]
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("coco") / "data"
-    make_shapes_coco(path, images=48, size=128)
+    make_shapes_coco(path, images=64, size=128)
     return path
 
 
@@ -142,7 +142,7 @@ def test_unknown_labels_are_dropped_and_noted(source: DataSource) -> None:
 
 def test_every_image_has_to_be_seen_once(source: DataSource) -> None:
     some = dict(list(perfect(source).items())[:5])
-    with pytest.raises(DataError, match="the evaluation saw 5 of 12 images"):
+    with pytest.raises(DataError, match="the evaluation saw 5 of 16 images"):
         evaluate(source, some)
     metrics, evaluator = evaluate(source, some, partial=True)
     assert (metrics["AP"], metrics["samples"]) == (pytest.approx(1), 5)
