@@ -68,6 +68,8 @@ def command(
     """
     from fxbio.train.config import load_recipe
 
+    if overwrite and resume != "no":
+        raise click.UsageError("--overwrite removes what --resume continues: give one of the two")
     folder = out or Path("runs", recipe_file.stem)
     recipe = load_recipe(recipe_file, overrides)
     if nproc is not None:
