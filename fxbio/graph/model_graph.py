@@ -6,12 +6,14 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from html import escape
 from typing import Any
 
 import networkx as nx
 from torch import Tensor, fx
 
 from fxbio.graph.site import Site, Unreachable
+from fxbio.notebook import data_frame, html_table
 
 __all__ = ["Island", "ModelGraph"]
 
@@ -109,6 +111,26 @@ class ModelGraph:
             seen.update(fresh)
             queue += fresh
         return seen
+
+    def to_pandas(self) -> Any:
+        """One row per site as a ``pandas.DataFrame``, a column for each field of ``Site``.
+
+        Raises:
+            ConfigError: when pandas is not installed.
+        """
+        return data_frame(asdict(site) for site in self.sites)
+
+    def _repr_html_(self) -> str:
+        columns = ("site", "op", "weight", "parameters", "depth", "type")
+        rows = (
+            (s.name, s.op, "×".join(map(str, s.shape)), f"{s.parameters:,}", s.depth, s.type)
+            for s in self.sites
+        )
+        unreachable = "".join(
+            f"<p>unreachable: {escape(part.path or 'the model itself')}: {escape(part.reason)}</p>"
+            for part in self.unreachable
+        )
+        return html_table(f"{self.name} · {len(self.sites)} sites", columns, rows) + unreachable
 
     def to_dict(self) -> dict[str, Any]:
         """Sites, unreachable parts and islands as plain data, for JSON."""

@@ -8,23 +8,21 @@ from typing import Any
 from torch import fx, nn
 
 from fxbio.graph.capture import capture
+from fxbio.graph.dataflow import activation_flow
 from fxbio.graph.model_graph import ModelGraph
-from fxbio.pictures.boxes import Box, by_block, by_weight
+from fxbio.pictures.boxes import Box
 from fxbio.pictures.colours import colours_of
+from fxbio.pictures.composition import compose
+from fxbio.pictures.crossings import crossings
 from fxbio.pictures.edges import draw_edges
 from fxbio.pictures.error_flow import ErrorFlow
-from fxbio.pictures.module_blocks import block_modules
 from fxbio.pictures.nodes import NodeMaker
 from fxbio.pictures.picture import LegendEntry, Level, Node, Picture
-from fxbio.pictures.repeats import absorb_residuals, collapse_repeats
-from fxbio.pictures.wiring import INPUT, OUTPUT, Wiring, wire
+from fxbio.pictures.wiring import INPUT, OUTPUT, Wiring
 from fxbio.policy import Plan, Policy, resolve
 from fxbio.policy.plan import NORMS
 
 __all__ = ["draw"]
-
-_MANY = 48
-"""Boxes of a picture at the level of blocks; a larger one is drawn at the next coarser level."""
 
 
 def draw(
@@ -48,11 +46,12 @@ def draw(
     """
     graph = capture(model, example_inputs)
     plan = policy if isinstance(policy, Plan) else resolve(policy or Policy.uniform("bp"), graph)
-    boxes, wiring = _wired(model, graph, plan, level)
     rules = {a.site.name: plan.rule_of(a) for a in plan.assignments}
-    errors = ErrorFlow(wiring.flow, graph, rules)
+    errors = ErrorFlow(activation_flow(model, graph).nodes, graph, rules)
+    crossed = crossings(errors)
+    boxes, wiring = compose(model, plan, errors, crossed, level)
     labels = _labels(plan)
-    maker = NodeMaker(plan, errors, labels, lambda path: type(model.get_submodule(path)).__name__)
+    maker = NodeMaker(plan, crossed, labels, lambda path: type(model.get_submodule(path)).__name__)
     order = sorted(wiring.graph, key=lambda vertex: wiring.graph.nodes[vertex]["order"])
     ids = {vertex: f"n{number}" for number, vertex in enumerate(order)}
     nodes = [_node(ids[v], v, boxes, wiring, graph, maker) for v in order]
@@ -64,28 +63,6 @@ def draw(
         edges=tuple(draw_edges(wiring, errors, ids, dict(zip(order, nodes, strict=True)))),
         legend=_legend(plan, labels),
     )
-
-
-def _wired(
-    model: nn.Module, graph: ModelGraph, plan: Plan, level: Level
-) -> tuple[dict[str, Box], Wiring]:
-    """The boxes of a level and the wires between them."""
-    if level == "site":
-        boxes = by_weight(plan.assignments)
-        return {box.key: box for box in boxes}, wire(model, graph, boxes)
-    blocks = block_modules(model, graph.sites)
-    for depth in range(_depth(graph), 0, -1):
-        found = {box.key: box for box in by_block(plan.assignments, blocks, depth)}
-        wiring = wire(model, graph, found.values())
-        absorb_residuals(wiring, found)
-        found = collapse_repeats(wiring, found)
-        if len(found) <= _MANY:
-            break
-    return found, wiring
-
-
-def _depth(graph: ModelGraph) -> int:
-    return max((site.path.count(".") + 1 for site in graph.sites), default=1)
 
 
 def _node(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from fxbio.pictures.boxes import Box
-from fxbio.pictures.carriers import ITSELF, carrier_of, transport_of
-from fxbio.pictures.error_flow import ErrorFlow
+from fxbio.pictures.carriers import transport_of
+from fxbio.pictures.crossings import Crossing
 from fxbio.pictures.picture import Detail, Node, Passage
 from fxbio.pictures.repeats import joint_name
 from fxbio.policy.plan import Assignment, Plan
@@ -20,7 +20,7 @@ class NodeMaker:
     def __init__(
         self,
         plan: Plan,
-        errors: ErrorFlow,
+        crossings: Mapping[str, Crossing],
         labels: Mapping[str, str],
         type_of: Callable[[str], str],
     ) -> None:
@@ -28,16 +28,14 @@ class NodeMaker:
 
         Args:
             plan: says the rule of each site, and why.
-            errors: the way of errors under the plan.
+            crossings: of errors, by the name of the site.
             labels: of rules, by ``str(rule)``.
             type_of: class name of the module at a path.
         """
-        self._errors = errors
+        self._crossings = crossings
         self._labels = labels
         self._type_of = type_of
         self._rules = {a.site.name: plan.rule_of(a) for a in plan.assignments}
-        self._nodes = {site.name: node for node, site in errors.sites.items()}
-        self._sending = {node for node, _ in errors.passes}
 
     def box(self, id: str, box: Box) -> Node:
         """The node of a box, or of a run of boxes that are alike."""
@@ -51,8 +49,7 @@ class NodeMaker:
             details=tuple(self._detail(a) for a in box.assignments),
         )
 
-    def label(self, a: Assignment) -> str:
-        """How the picture calls the rule of a site."""
+    def _label(self, a: Assignment) -> str:
         return self._labels[str(self._rules[a.site.name])]
 
     def _subtitle(self, box: Box) -> str:
@@ -69,27 +66,18 @@ class NodeMaker:
     def _passages(self, box: Box) -> Iterable[Passage]:
         groups: dict[tuple[str, str], list[Assignment]] = {}
         for a in box.ruled:
-            groups.setdefault((self.label(a), self.carrier(a)), []).append(a)
+            carrier = self._crossings[a.site.name].carrier
+            groups.setdefault((self._label(a), carrier), []).append(a)
         for (label, carrier), inside in groups.items():
-            nodes = [self._nodes[a.site.name] for a in inside if a.site.name in self._nodes]
+            crossings = [self._crossings[a.site.name] for a in inside]
             yield Passage(
                 rule=label,
                 carrier=carrier,
                 transports=transport_of(self._rules[inside[0].site.name], carrier),
                 sites=tuple(a.site.name for a in inside),
-                used=any(node in self._sending or node in self._errors.receivers for node in nodes)
-                or carrier == ITSELF,
-                reached=any(node in self._errors.reached for node in nodes),
+                used=any(crossing.used for crossing in crossings),
+                reached=any(crossing.reached for crossing in crossings),
             )
-
-    def carrier(self, a: Assignment) -> str:
-        """What carries the error across a site."""
-        node = self._nodes.get(a.site.name)
-        return carrier_of(
-            self._rules[a.site.name],
-            receives=node in self._errors.receivers,
-            at_output=node in self._errors.last,
-        )
 
     def _detail(self, a: Assignment) -> Detail:
         site = a.site

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from fxbio.pictures.boxes import Box
+from fxbio.pictures.crossings import Crossing
 from fxbio.pictures.wiring import Wiring
 
 __all__ = ["absorb_residuals", "collapse_repeats", "joint_name"]
@@ -32,10 +33,20 @@ def absorb_residuals(wiring: Wiring, boxes: Mapping[str, Box]) -> None:
                 break
 
 
-def collapse_repeats(wiring: Wiring, boxes: Mapping[str, Box]) -> dict[str, Box]:
-    """Boxes by key, runs of alike ones replaced by their first, in the wiring too."""
+def collapse_repeats(
+    wiring: Wiring, boxes: Mapping[str, Box], crossings: Mapping[str, Crossing]
+) -> dict[str, Box]:
+    """Boxes by key, runs of alike ones replaced by their first, in the wiring too.
+
+    Args:
+        wiring: is changed.
+        boxes: by key.
+        crossings: of errors, by the name of the site.
+    """
     kept = dict(boxes)
-    for run in _runs(wiring, boxes):
+    residual = set(wiring.merged.values())
+    signatures = {key: (key in residual, _signature(box, crossings)) for key, box in boxes.items()}
+    for run in _runs(wiring, signatures):
         first = boxes[run[0]]
         for key in run[1:]:
             wiring.merge(key, run[0])
@@ -45,16 +56,15 @@ def collapse_repeats(wiring: Wiring, boxes: Mapping[str, Box]) -> dict[str, Box]
     return kept
 
 
-def _runs(wiring: Wiring, boxes: Mapping[str, Box]) -> list[list[str]]:
-    signatures = {key: _signature(box) for key, box in boxes.items()}
+def _runs(wiring: Wiring, signatures: Mapping[str, Any]) -> list[list[str]]:
     runs: list[list[str]] = []
     seen: set[str] = set()
-    for key in boxes:
+    for key in signatures:
         if key in seen:
             continue
         run = [key]
-        while (following := _next_in_chain(wiring, run[-1])) in boxes and following not in run:
-            if signatures[following] != signatures[key]:
+        while (following := _next_in_chain(wiring, run[-1])) in signatures:
+            if signatures[following] != signatures[key] or following in run:
                 break
             run.append(following)
         seen.update(run)
@@ -71,14 +81,14 @@ def _next_in_chain(wiring: Wiring, vertex: str) -> str:
     return str(following[0])
 
 
-def _signature(box: Box) -> list[Any]:
+def _signature(box: Box, crossings: Mapping[str, Crossing]) -> list[Any]:
     """All that can be seen of a box but where it is."""
     return [
         (
             box.module and a.site.name.removeprefix(box.module),
             (a.site.type, a.site.op, a.site.shape, a.site.groups),
             (a.site.input_shape, a.site.output_shape),
-            (a.rule, repr(a.options), a.decided_by),
+            (a.rule, repr(a.options), a.decided_by, crossings[a.site.name]),
         )
         for a in box.ruled
     ]

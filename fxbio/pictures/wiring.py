@@ -6,9 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import networkx as nx
-from torch import fx, nn
+from torch import fx
 
-from fxbio.graph.dataflow import activation_flow
 from fxbio.graph.model_graph import ModelGraph
 from fxbio.pictures.boxes import Box
 from fxbio.pictures.module_blocks import path_of, with_parents
@@ -44,6 +43,12 @@ class Wiring:
             vertex = self.merged[vertex]
         return vertex
 
+    def merge_into_output(self) -> None:
+        """What comes after the last weights, the arithmetic of a loss, is part of the output."""
+        for join in reversed(list(self.joins)):
+            if set(self.graph.successors(join)) <= {OUTPUT}:
+                self.merge(join, OUTPUT)
+
     def merge(self, vertex: str, into: str) -> None:
         """Let one vertex stand for another as well."""
         graph = self.graph
@@ -54,21 +59,23 @@ class Wiring:
         self.merged[vertex] = into
 
 
-def wire(model: nn.Module, graph: ModelGraph, boxes: Iterable[Box]) -> Wiring:
+def wire(flow: tuple[fx.Node, ...], graph: ModelGraph, boxes: Iterable[Box]) -> Wiring:
     """Find out which box feeds which.
 
     Boxes that the pass does not lead through are vertices without edges.
+
+    Args:
+        flow: the nodes that carry activations, in order of execution.
+        graph: the captured pass.
+        boxes: what is to be connected.
     """
     boxes = tuple(boxes)
-    flow = activation_flow(model, graph).nodes
     owner = _owners(graph, flow, boxes)
     wiring = Wiring(nx.DiGraph(), flow)
     wiring.graph.add_node(INPUT, order=-1)
     _place_boxes(wiring, boxes, owner)
-    before_sites = _lead_to(flow, set(owner))
     for order, node in enumerate(flow):
-        vertex = owner.get(node) or (None if node in before_sites else OUTPUT)
-        _connect(wiring, node, vertex, order)
+        _connect(wiring, node, owner.get(node), order)
     wiring.graph.add_node(OUTPUT, order=len(flow) + len(boxes))
     for node in graph.graph.nodes:
         if node.op == "output":
@@ -102,15 +109,6 @@ def _place_boxes(wiring: Wiring, boxes: tuple[Box, ...], owner: dict[fx.Node, st
             order.setdefault(owner[node], position)
     for number, box in enumerate(boxes):
         wiring.graph.add_node(box.key, order=order.get(box.key, len(wiring.flow) + number))
-
-
-def _lead_to(flow: tuple[fx.Node, ...], targets: set[fx.Node]) -> set[fx.Node]:
-    """The nodes from which a target can be reached, targets included."""
-    found: set[fx.Node] = set()
-    for node in reversed(flow):
-        if node in targets or not found.isdisjoint(node.users):
-            found.add(node)
-    return found
 
 
 def _connect(wiring: Wiring, node: fx.Node, vertex: str | None, order: int) -> None:

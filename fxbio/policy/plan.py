@@ -147,10 +147,26 @@ class Plan:
 
         return diff_plans(self, other)
 
+    def to_pandas(self) -> Any:
+        """One row per site as a ``pandas.DataFrame``.
+
+        Raises:
+            ConfigError: when pandas is not installed.
+        """
+        from fxbio.notebook import data_frame
+        from fxbio.policy.table import plan_records
+
+        return data_frame(plan_records(self))
+
     def __str__(self) -> str:
         from fxbio.policy.table import plan_text
 
         return plan_text(self)
+
+    def _repr_html_(self) -> str:
+        from fxbio.policy.table import plan_html
+
+        return plan_html(self)
 
 
 def _total(rule: str, sites: list[Site], everything: int) -> RuleTotal:

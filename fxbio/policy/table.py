@@ -6,7 +6,8 @@ import io
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from html import escape
+from typing import Any, Literal
 
 from rich import box
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -15,10 +16,11 @@ from rich.table import Table
 from rich.text import Text
 
 from fxbio.graph.site import Unreachable
+from fxbio.notebook import html_table
 from fxbio.policy.layout import Rows, column_widths, drop_columns, fit_rows
 from fxbio.policy.plan import NORMS, Assignment, Decision, Plan
 
-__all__ = ["plan_markdown", "plan_text", "render_plan"]
+__all__ = ["plan_html", "plan_markdown", "plan_records", "plan_text", "render_plan"]
 
 _COLUMNS = ("site", "op", "shape", "parameters", "rule", "decided by", "overrides")
 _TOTALS = ("rule", "sites", "weights", "parameters", "share")
@@ -55,6 +57,35 @@ def plan_markdown(plan: Plan) -> str:
     for heading, lines in _lists(plan):
         parts += [f"## {heading}", "\n".join(f"* {line}" for line in lines)]
     return "\n\n".join(parts) + "\n"
+
+
+def plan_html(plan: Plan) -> str:
+    """The plan as a table for notebooks."""
+    columns, rows = _without_empty(list(_rows(plan)))
+    totals = html_table("Totals", _TOTALS, _total_rows(plan))
+    notes = [*_norm_line(plan), *(line for _, lines in _lists(plan) for line in lines)]
+    listed = "".join(f"<p>{escape(note)}</p>" for note in notes)
+    return html_table(f"{plan.model} · {_policy_name(plan)}", columns, rows) + totals + listed
+
+
+def plan_records(plan: Plan) -> list[dict[str, Any]]:
+    """One row per site, for data frames."""
+    return [
+        {
+            "site": a.site.name,
+            "weight": a.site.weight,
+            "op": a.site.op,
+            "shape": a.site.shape,
+            "parameters": a.site.parameters,
+            "depth": a.site.depth,
+            "rule": a.rule,
+            "options": a.options,
+            "decided_by": str(a.decided_by),
+            "overrides": ", ".join(map(str, a.overrides)),
+            "fallback": a.fallback,
+        }
+        for a in plan.assignments
+    ]
 
 
 @dataclass(frozen=True)
