@@ -78,8 +78,7 @@ class BoundWeight:
             return Backward(self.rule, self.scale, self.drawn(module))
         if not torch.is_grad_enabled() and not torch.compiler.is_exporting():
             return Backward(self.rule, self.scale, None)  # nobody will go back
-        if not torch.compiler.is_compiling():
-            check_can_learn(getattr(module, self.learned), self)
+        check_can_learn(getattr(module, self.learned), self.rule, self.weight)
         return Backward(self.rule, self.scale, self.path(module))
 
     def path(self, module: nn.Module) -> Tensor | None:

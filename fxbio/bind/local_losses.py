@@ -82,27 +82,43 @@ def local_gradient(module: nn.Module, bound: BoundWeight, purpose: str, turn: in
     return rule.local_gradient(bound.weight_of(module), learned, bound.info, generator)
 
 
-def check_can_learn(parameter: Tensor, bound: BoundWeight) -> None:
-    """Refuse a forward pass whose backward pass would leave a local loss out.
+def check_can_learn(parameter: Tensor, spec: str, weight: str) -> None:
+    """Refuse a forward pass whose backward pass would get a local loss wrong.
+
+    Args:
+        parameter: the learned feedback.
+        spec: of the rule.
+        weight: that it is the feedback of.
 
     Raises:
         ModelError: under float16 autocast, and for parameters from elsewhere.
     """
-    if parse_rule(bound.rule).tied or not parameter.requires_grad:
+    if not parameter.requires_grad:
         return
-    device = parameter.device.type
-    if torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.float16:
+    _check_precision(parameter.device.type, spec, weight)
+    if not torch.compiler.is_compiling():  # a compiler has stand-ins for parameters
+        _check_own(parameter, spec, weight)
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # compiled code is made anew for another precision
+def _check_precision(device: str, spec: str, weight: str) -> None:
+    if parse_rule(spec).tied or not torch.is_autocast_enabled(device):
+        return
+    if torch.get_autocast_dtype(device) == torch.float16:
         raise ModelError(
-            f"the feedback of '{bound.weight}' cannot learn under float16 autocast",
+            f"the feedback of '{weight}' cannot learn under float16 autocast",
             notes=[
-                f"rule {bound.rule.partition('{')[0]} has a loss of its own, which a gradient "
-                "scaler does not scale but would scale back"
+                f"rule {spec.partition('{')[0]} has a loss of its own, which a gradient scaler "
+                "does not scale but would scale back"
             ],
             help="use bfloat16: torch.autocast(device, torch.bfloat16), without a scaler",
         )
-    if parameter.is_leaf and parameter not in _hooked:
+
+
+def _check_own(parameter: Tensor, spec: str, weight: str) -> None:
+    if not parse_rule(spec).tied and parameter.is_leaf and parameter not in _hooked:
         raise ModelError(
-            f"the feedback of '{bound.weight}' is not the module's own parameter",
+            f"the feedback of '{weight}' is not the module's own parameter",
             notes=["its own carries the local loss by which it learns; another gets no gradient"],
             help="call the model itself; functional_call works without '*fxbio_feedback*'",
         )

@@ -59,7 +59,9 @@ class ProductFeedback(_Product):
 
     Under weight decay ``R`` tends to ``B W`` and the path to ``BᵀB W``, which is nearly ``W`` for
     random ``B``: at an angle of ``arccos 1/√(1 + 1/r)``, 17.5° for ``r = 10``. ``W`` and ``R`` must
-    be trained alike, by an optimizer whose update is linear in the gradient, such as SGD.
+    be trained alike, by an optimizer whose update is linear in the gradient, such as SGD. The path
+    and its gradient are two products of weights in each step, of ``r · out² · in`` multiplications
+    whatever the batch: little beside a large one, much beside a small one.
     """
 
     paper: ClassVar[str] = "Ji-An & Benna 2024, arXiv 2405.20594"

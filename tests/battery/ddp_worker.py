@@ -80,14 +80,20 @@ def redrawn_feedback(rank: int) -> list[dict[str, Tensor]]:
 
 
 def learned_feedback(rule: str, rank: int) -> dict[str, Tensor]:
-    """What three steps leave, on both halves of each batch, or on the whole in one process."""
+    """What three steps leave: in one process on whole batches, or on two with micro-batches."""
     model = transformed(rule)
-    parallel = model if rank < 0 else wrap(model)
+    parallel = None if rank < 0 else wrap(model)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=0.01)
     for number in range(3):
         whole = batch(number)
         optimizer.zero_grad()
-        small_loss(parallel(whole if rank < 0 else whole.chunk(RANKS)[rank])).backward()
+        if parallel is None:
+            small_loss(model(whole)).backward()
+        else:
+            first, second = whole.chunk(RANKS)[rank].chunk(2)
+            with parallel.no_sync():
+                (small_loss(parallel(first)) / 2).backward()
+            (small_loss(parallel(second)) / 2).backward()
         optimizer.step()
     return feedback_of(model)
 

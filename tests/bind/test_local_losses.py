@@ -191,6 +191,19 @@ def test_float16_autocast_is_refused(rule: str) -> None:
         model(batch())
 
 
+@every_taught
+def test_so_it_is_of_a_compiled_model(rule: str) -> None:
+    torch._dynamo.reset()
+    run = torch.compile(transformed(rule), backend="aot_eager", fullgraph=True)
+    loss_of(run(batch())).backward()
+    with (
+        torch.autocast("cpu", torch.float16),
+        pytest.raises(Exception, match="cannot learn under float16 autocast"),
+    ):
+        run(batch())
+    torch._dynamo.reset()
+
+
 @pytest.mark.parametrize("rule", ["kp", "pfa"])
 def test_tied_feedback_runs_under_float16_autocast(rule: str) -> None:
     model = transformed(rule)
