@@ -16,8 +16,11 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.ops import FeaturePyramidNetwork
 
-CHANNELS = (32, 48, 64, 96)
-"""Of the stem and the three stages, which shrink the image 2, 4, 8 and 16 times."""
+CHANNELS = (24, 32, 48, 64, 96)
+"""Of the stem and the four stages, which shrink the image 2, 4, 8, 16 and 32 times."""
+
+LEVELS = 3
+"""The last stages go into the pyramid."""
 
 WIDTH = 48
 """Channels of the pyramid and of the heads."""
@@ -27,8 +30,7 @@ GROUPS = 8
 leave nothing of the signal after four layers of 48."""
 
 ANCHORS = ((16, 22), (32, 45), (64, 90))
-"""Sides of the square anchors at each level of the pyramid, in pixels: four strides and more, as in
-RetinaNet, so that an object overlaps with some anchor by half, wherever it is."""
+"""Sides of the square anchors at each level of the pyramid, in pixels."""
 
 
 class Block(nn.Module):
@@ -48,21 +50,23 @@ class Block(nn.Module):
 
 
 class Body(nn.Module):
-    """A stem and three blocks, named as in torchvision's ResNets."""
+    """A stem and four blocks, named as in torchvision's ResNets."""
 
     def __init__(self) -> None:
         super().__init__()
-        stem, one, two, three = CHANNELS
+        stem, one, two, three, four = CHANNELS
         self.conv1 = nn.Conv2d(3, stem, 3, stride=2, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(stem)
         self.layer1 = Block(stem, one)
         self.layer2 = Block(one, two)
         self.layer3 = Block(two, three)
+        self.layer4 = Block(three, four)
 
     def forward(self, images: Tensor) -> "OrderedDict[str, Tensor]":
-        c1 = self.layer1(F.relu(self.bn1(self.conv1(images))))
-        c2 = self.layer2(c1)
-        return OrderedDict([("0", c1), ("1", c2), ("2", self.layer3(c2))])
+        h = self.layer1(F.relu(self.bn1(self.conv1(images))))
+        c2 = self.layer2(h)
+        c3 = self.layer3(c2)
+        return OrderedDict([("0", c2), ("1", c3), ("2", self.layer4(c3))])
 
 
 class Backbone(nn.Module):
@@ -72,7 +76,7 @@ class Backbone(nn.Module):
         super().__init__()
         self.out_channels = out_channels
         self.body = Body()
-        self.fpn = FeaturePyramidNetwork(list(CHANNELS[1:]), out_channels)
+        self.fpn = FeaturePyramidNetwork(list(CHANNELS[-LEVELS:]), out_channels)
 
     def forward(self, images: Tensor) -> "OrderedDict[str, Tensor]":
         return self.fpn(self.body(images))
@@ -93,6 +97,6 @@ def build_model(num_classes: int = 6, size: int = 128) -> RetinaNet:
         num_classes,
         min_size=size,
         max_size=2 * size,
-        anchor_generator=AnchorGenerator(ANCHORS, ((1.0,),) * len(ANCHORS)),
+        anchor_generator=AnchorGenerator(ANCHORS, ((1.0,),) * LEVELS),
         head=head,
     )
