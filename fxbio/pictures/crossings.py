@@ -20,6 +20,9 @@ class Crossing:
     """Whether the carrier is used at all; nothing learns below a first layer."""
     reached: bool
     """Whether an error arrives."""
+    followed: bool = True
+    """False where the site is used in a way that the dataflow does not show, as behind a write into
+    a tensor; what is said of it is then what its rule would have it do."""
 
 
 def crossings(errors: ErrorFlow) -> dict[str, Crossing]:
@@ -27,8 +30,13 @@ def crossings(errors: ErrorFlow) -> dict[str, Crossing]:
     nodes = {site.name: node for node, site in errors.sites.items()}
     sending = {node for node, _ in errors.passes}
     found: dict[str, Crossing] = {}
-    for name, rule in errors.rules.items():
-        node = nodes.get(name)
+    for site in errors.graph.sites:
+        name, node = site.name, nodes.get(site.name)
+        rule = errors.rules[name]
+        if node is None:
+            carrier = carrier_of(rule, receives=True, at_output=False)
+            found[name] = Crossing(carrier, bool(site.calls), bool(site.calls), not site.calls)
+            continue
         receives = node in errors.receivers
         carrier = carrier_of(rule, receives=receives, at_output=node in errors.last)
         used = node in sending or receives or carrier == ITSELF

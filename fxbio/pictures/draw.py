@@ -76,7 +76,7 @@ def _node(
     if vertex in boxes:
         return maker.box(id, boxes[vertex])
     if vertex == INPUT:
-        return Node(id, "input", "input", _shapes(_inputs(graph, wiring)))
+        return Node(id, "input", "input", _shapes(_inputs(graph)))
     if vertex == OUTPUT:
         returned = (node for node in graph.graph.nodes if node.op == "output")
         outputs = [source for node in returned for source in node.all_input_nodes]
@@ -84,9 +84,9 @@ def _node(
     return Node(id, "join", wiring.joins[vertex])
 
 
-def _inputs(graph: ModelGraph, wiring: Wiring) -> list[fx.Node]:
-    """The placeholders that lead to a weight; masks do not."""
-    needed = {node for node in wiring.flow if wiring.vertex_of(node) != OUTPUT}
+def _inputs(graph: ModelGraph) -> list[fx.Node]:
+    """The placeholders that lead to a weight; targets do not."""
+    needed = set(graph.nodes.values())
     for node in reversed(list(graph.graph.nodes)):
         if not needed.isdisjoint(node.users):
             needed.add(node)

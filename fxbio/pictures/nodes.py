@@ -58,8 +58,9 @@ class NodeMaker:
         site = box.ruled[0].site
         if box.module is None:
             calls = f" · {site.calls} calls" if site.calls > 1 else ""
+            known = "" if self._crossings[site.name].followed else " · not followed"
             called = calls if site.calls else " · not called"
-            return f"{site.op} {_shape(site.shape)} · {parameters}{called}"
+            return f"{site.op} {_shape(site.shape)} · {parameters}{called}{known}"
         count = len({a.site.weight for a in box.ruled}) // len(box.members)
         return f"{self._type_of(box.module)} · {count} weights · {parameters}"
 

@@ -196,6 +196,36 @@ def test_shared_and_idle_layers() -> None:
     assert edges(drawn, "forward") == [("input", "first"), ("first", "again"), ("again", "output")]
 
 
+def test_what_the_dataflow_does_not_show_is_said() -> None:
+    class Writing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Linear(6, 6), nn.Linear(6, 6)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            out = torch.zeros(2, 6)
+            out[:, :] = self.first(x)
+            return self.second(out)
+
+    drawn = picture(Writing(), "usf")
+    lone = next(node for node in drawn.nodes if "not followed" in node.subtitle)
+    assert lone.passages[0].reached
+    assert lone.passages[0].carrier == "sign W"
+
+
+def test_targets_are_no_inputs() -> None:
+    class Lossy(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(6, 3)
+
+        def forward(self, x: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+            return nn.functional.mse_loss(self.layer(x), target)
+
+    drawn = draw(Lossy(), None, (torch.zeros(2, 6), torch.zeros(2, 3)))
+    assert [node.subtitle for node in drawn.nodes] == ["2×6", "linear 3×6 · 18", "scalar"]
+
+
 def test_long_chains_stay_small() -> None:
     drawn = picture(chain(60), "bp")
     assert list(titles(drawn).values()) == ["input", "0", "{2…118}", "output"]
