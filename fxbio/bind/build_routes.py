@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 
-from fxbio.bind.binding import BINDING, Delivery, Head, Mark, ModuleBinding, Routes, Unit
-from fxbio.bind.classes import bind_module
+from fxbio.bind.binding import Delivery, Head, Routes, Unit
+from fxbio.bind.classes import bind_module, binding_of, mark_module
 from fxbio.bind.install import leave_to_each_rank
 from fxbio.bind.observe import Observed, observe
 from fxbio.bind.receivers import receiver_info, refused
@@ -64,7 +63,10 @@ def route_errors(model: nn.Module, plan: Plan, inputs: ExampleInputs) -> RouteRe
     sources = {each.unit.name: _sources(model, each) for each in routed}
     paths = tuple(sorted(set().union(*sources.values())))
     units = {each.unit.name: each.unit for each in routed}
-    _mark(model, units, (path for path in paths if path))
+    for name in units:
+        mark_module(model.get_submodule(name), name, ENTER, LEAVE)
+    for path in filter(None, paths):
+        mark_module(model.get_submodule(path), path, SOURCE)
     observed = observe(model, Routes(units, paths, {}), inputs)
     if observed.exact:
         for name in observed.exact:
@@ -100,18 +102,6 @@ def _sources(model: nn.Module, each: RoutedUnit) -> tuple[str, ...]:
             )
         paths += matching
     return tuple(dict.fromkeys(paths))
-
-
-def _mark(model: nn.Module, units: Iterable[str], sources: Iterable[str]) -> None:
-    marks: dict[str, list[Mark]] = {}
-    for name in units:
-        marks.setdefault(name, []).extend((Mark(ENTER, name), Mark(LEAVE, name)))
-    for name in sources:
-        marks.setdefault(name, []).append(Mark(SOURCE, name))
-    for name, added in marks.items():
-        module = model.get_submodule(name)
-        binding: ModuleBinding = getattr(module, BINDING, ModuleBinding(()))
-        bind_module(module, replace(binding, marks=(*binding.marks, *added)))
 
 
 def _deliver(
@@ -187,7 +177,7 @@ def _attach(model: nn.Module, parts: _Parts, sources: tuple[str, ...], persist: 
         data = parameter.detach().to(like.device, like.dtype)
         model.register_parameter(name, nn.Parameter(data))
     leave_to_each_rank(model, [*parts.matrices])
-    binding: ModuleBinding = getattr(model, BINDING, ModuleBinding(()))
+    binding = binding_of(model)
     routes = Routes(parts.units, sources, parts.deliveries)
     attached = (*binding.attached, *parts.matrices, *parts.parameters)
     bind_module(model, replace(binding, routes=routes, attached=attached))

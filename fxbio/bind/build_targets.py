@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 from torch import nn
 
-from fxbio.bind.binding import BINDING, Mark, ModuleBinding, Targets
-from fxbio.bind.classes import bind_module
+from fxbio.bind.binding import Targets
+from fxbio.bind.classes import bind_module, binding_of, mark_module
 from fxbio.bind.install import leave_to_each_rank
 from fxbio.errors import PolicyError
 from fxbio.graph.blocks import Block, partition
@@ -69,15 +69,14 @@ def _wire(
     for block in blocks:
         path = begins[block.name]
         if block.name not in targets:
-            _mark(model, path, (ENTER,))
+            mark_module(model.get_submodule(path), path, ENTER)
             ends.append(path)
             continue
-        _mark(model, path, (ENTER, LEAVE))
+        mark_module(model.get_submodule(path), path, ENTER, LEAVE)
         targets[block.name].sites = block.sites
         host = graph.site(block.sites[0]).owner
         units[path] = _attach(model, host, targets[block.name])
-    binding: ModuleBinding = getattr(model, BINDING, ModuleBinding(()))
-    bind_module(model, replace(binding, targets=Targets(units, tuple(ends))))
+    bind_module(model, replace(binding_of(model), targets=Targets(units, tuple(ends))))
     leave_to_each_rank(model, _trained_apart(model, units.values()))
 
 
@@ -118,13 +117,6 @@ def _target_at(model: nn.Module, path: str) -> BlockTarget:
     return target
 
 
-def _mark(model: nn.Module, path: str, events: tuple[str, ...]) -> None:
-    module = model.get_submodule(path)
-    binding: ModuleBinding = getattr(module, BINDING, ModuleBinding(()))
-    added = tuple(Mark(event, path) for event in events)
-    bind_module(module, replace(binding, marks=(*binding.marks, *added)))
-
-
 def _attach(model: nn.Module, host: str, target: BlockTarget) -> str:
     """Put what a block carries on its first layer, and say where it is.
 
@@ -133,6 +125,6 @@ def _attach(model: nn.Module, host: str, target: BlockTarget) -> str:
     layer = model.get_submodule(host)
     like = next(layer.parameters())
     layer.add_module(_ATTRIBUTE, target.to(like.device, like.dtype))
-    binding: ModuleBinding = getattr(layer, BINDING, ModuleBinding(()))
+    binding = binding_of(layer)
     bind_module(layer, replace(binding, attached=(*binding.attached, _ATTRIBUTE)))
     return f"{host}.{_ATTRIBUTE}"

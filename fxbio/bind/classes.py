@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import copyreg
 import pickle
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
 
-from fxbio.bind.binding import BINDING, ModuleBinding, added_names
+from fxbio.bind.binding import BINDING, Mark, ModuleBinding, added_names
 from fxbio.bind.leaf import LEAF_FORWARDS
 from fxbio.bind.loading import accept_stock_checkpoints, forget_checkpoints
 from fxbio.bind.routes import MarkForward, RouteForward
@@ -21,7 +22,7 @@ from fxbio.bind.target_forward import TargetForward
 from fxbio.bind.updates import forget_updates, track_updates
 from fxbio.graph.leaves import linear_leaf_kind
 
-__all__ = ["bind_module", "is_bound", "stock_class", "unbind_module"]
+__all__ = ["bind_module", "binding_of", "is_bound", "mark_module", "stock_class", "unbind_module"]
 
 
 _NEW_OBJECT: Any = vars(copyreg)["__newobj__"]
@@ -75,6 +76,25 @@ def bind_module(module: nn.Module, binding: ModuleBinding) -> None:
     track_updates(module)
     if any(weight.has_history for weight in binding.weights):
         accept_stock_checkpoints(module)
+
+
+def binding_of(module: nn.Module) -> ModuleBinding:
+    """What is rewritten in a module so far; an empty binding if nothing is."""
+    binding: ModuleBinding = vars(module).get(BINDING, ModuleBinding(()))
+    return binding
+
+
+def mark_module(module: nn.Module, name: str, *events: str) -> None:
+    """Have a module say what goes in, or what comes out.
+
+    Args:
+        module: bound or not.
+        name: its path.
+        *events: of ``fxbio.ops.mark``.
+    """
+    binding = binding_of(module)
+    added = tuple(Mark(event, name) for event in events)
+    bind_module(module, replace(binding, marks=(*binding.marks, *added)))
 
 
 def unbind_module(module: nn.Module) -> None:

@@ -94,6 +94,7 @@ def judge_connection(found: Connection) -> SiteVerdict:
         gradient_error=worst,
         differs_from_bp=None,
         problem=problem,
+        path="as it came" if target.inverse is None else "by its inverse",
     )
 
 
