@@ -28,6 +28,7 @@ COMMANDS = (
     "train",
     "eval",
     "runs",
+    "ablate",
     "data",
     "rules",
     "passes",

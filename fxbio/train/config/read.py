@@ -95,8 +95,9 @@ def _read(node: Node, hint: Any, name: str) -> Any:
         hint, *marks = typing.get_args(hint)
         text = _read(node, hint, name)
         return _anchored(text, node) if NEAR_RECIPE in marks else text
-    if dataclasses.is_dataclass(hint):
-        return read_section(node, typing.cast(type[Any], hint), f"'{name}'")
+    sections = [part for part in _alternatives(hint) if dataclasses.is_dataclass(part)]
+    if sections and (sections == [hint] or node.value is not None):
+        return read_section(node, typing.cast(type[Any], sections[0]), f"'{name}'")
     if typing.get_origin(hint) is tuple:
         return _read_list(node, typing.get_args(hint)[0], name)
     if Path in _alternatives(hint) and isinstance(node.value, str):

@@ -1,0 +1,46 @@
+"""``fxbio ablate``: train a model under many policies, and compare."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from fxbio.cli.console import log, print_result
+
+__all__ = ["command"]
+
+ABLATE_EXIT_CODES = """Exit codes: 0 all runs are over, also where some failed and are rows of the
+tables; 1 stopped by a signal, after saving; 2 wrong usage, study, recipe, model or policy."""
+
+
+@click.command("ablate", short_help="Train a model under many policies.", epilog=ABLATE_EXIT_CODES)
+@click.argument("study_file", metavar="STUDY", type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    "-o",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of the study.  [default: studies/STUDY]",
+)
+@click.option("--jobs", "-j", type=click.IntRange(1), default=1, help="Train so many at a time.")
+@click.option("--dry-run", is_flag=True, help="Tell the plan and its cost, write nothing.")
+@click.option("--retry", is_flag=True, help="Train again what failed or diverged before.")
+def command(study_file: Path, out: Path | None, jobs: int, dry_run: bool, retry: bool) -> None:
+    """Train a model under many policies: each layer under each rule, and more.
+
+    The folder gets a policy, a recipe and a run for each cell and seed, results.jsonl, tables,
+    plots and report.html. A study that was stopped or killed goes on with the same command.
+
+    \b
+    Examples:
+      fxbio ablate examples/studies/mnist5k-layers.yaml --dry-run
+      fxbio ablate examples/studies/mnist5k-layers.yaml --jobs 2
+    """
+    from fxbio.study.ablation import ablate
+
+    folder = out or Path("studies", study_file.stem)
+    results = ablate(study_file, folder, jobs=jobs, dry_run=dry_run, retry=retry, tell=log)
+    if dry_run:
+        return
+    print_result(results.render())
+    log(f"tables and report: {folder}")

@@ -1,0 +1,44 @@
+"""The angle between forward and feedback weights at the end of a run."""
+
+from __future__ import annotations
+
+from statistics import fmean
+
+from torch import nn
+
+from fxbio.bind.install import feedback_weights
+from fxbio.study.aligning.measures import angle
+from fxbio.train.config import load_recipe
+from fxbio.train.engine.run import open_task
+from fxbio.train.engine.session import open_session
+from fxbio.train.engine.snapshot import restore_run
+from fxbio.train.output.folder import RunFolder
+from fxbio.train.parallel.world import join
+from fxbio.train.state.files import read_checkpoint
+
+__all__ = ["feedback_angle"]
+
+
+def feedback_angle(run: RunFolder) -> float | None:
+    """Degrees between W and B, the mean over the weights that have a B of their shape.
+
+    Args:
+        run: a finished run; its model is built again, for feedback is not in checkpoints.
+    """
+    recipe = load_recipe(run.config)
+    with join(recipe.train.device) as world:
+        source, task = open_task(recipe, world)
+        with open_session(recipe, world, source, task) as session:
+            restore_run(session, read_checkpoint(run.checkpoints / "last.pt"))
+            return _mean_angle(session.model)
+
+
+def _mean_angle(model: nn.Module) -> float | None:
+    weights = dict(model.named_parameters())
+    found = [
+        angle(weights[name], feedback)
+        for name, feedback in feedback_weights(model).items()
+        if name in weights and weights[name].shape == feedback.shape
+    ]
+    valid = [value for value in found if value is not None]
+    return fmean(valid) if valid else None

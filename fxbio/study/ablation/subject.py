@@ -1,0 +1,98 @@
+"""What a study is about: the base model, and what one run of it costs."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from itertools import islice
+
+from torch import nn
+
+from fxbio.graph.capture import capture
+from fxbio.graph.model_graph import ModelGraph
+from fxbio.reference import load_reference
+from fxbio.train.config import Recipe
+from fxbio.train.data import DataSource
+from fxbio.train.engine.evaluate import evaluate
+from fxbio.train.engine.run import open_task
+from fxbio.train.engine.session import Session, open_session
+from fxbio.train.engine.step import backward, update
+from fxbio.train.output.view import NoView
+from fxbio.train.parallel.signals import StopFlag
+from fxbio.train.parallel.world import join
+from fxbio.train.tasks import Task
+
+__all__ = ["Cost", "Subject", "open_subject"]
+
+_STEPS = 3
+"""Steps that are timed, after one for warming up."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one run of the base, measured in a few steps."""
+
+    steps: int
+    step_seconds: float
+    run_seconds: float
+    """With evaluations and what it takes to begin and to end."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The model of a study."""
+
+    model: nn.Module
+    """Not transformed."""
+    graph: ModelGraph
+    metric: str
+    """The metric that says which of two runs is better; higher is better."""
+    cost: Cost
+
+
+def open_subject(recipe: Recipe) -> Subject:
+    """Build and capture the model of a recipe, and time a few steps of its training.
+
+    Raises:
+        FxbioError: for whatever would keep the base from being trained.
+    """
+    with join(recipe.train.device) as world:
+        source, task = open_task(recipe, world)
+        model, graph = _stock(recipe, source, task)  # first, for imports are no cost of a run
+        began = time.perf_counter()
+        with open_session(recipe, world, source, task) as session:
+            cost = _cost(session, time.perf_counter() - began)
+    return Subject(model, graph, task.metric, cost)
+
+
+def _stock(recipe: Recipe, source: DataSource, task: Task) -> tuple[nn.Module, ModelGraph]:
+    settings = recipe.model
+    loaded = load_reference(
+        settings.reference, settings.args, settings.weights, seed=recipe.train.seed
+    )
+    return loaded.model, capture(loaded.model, task.example_inputs(source))
+
+
+def _cost(session: Session, opening: float) -> Cost:
+    train = session.recipe.train
+    step = _step_seconds(session)
+    began = time.perf_counter()
+    evaluate(session, NoView(), StopFlag(), limit=1)
+    evaluation = (time.perf_counter() - began) * len(session.eval_loader)
+    times = -(-train.epochs // train.eval_every)
+    steps = session.schedule.steps
+    # Each run builds its model twice: to train, and to measure its feedback at the end.
+    return Cost(steps, step, 2 * opening + steps * step + times * evaluation)
+
+
+def _step_seconds(session: Session) -> float:
+    session.model.train()
+    parts = session.recipe.train.accumulate
+    batches = iter(session.train_loader)
+    seconds = []
+    for _ in range(min(_STEPS + 1, session.schedule.steps_per_epoch)):
+        began = time.perf_counter()
+        backward(session, list(islice(batches, parts)))
+        update(session)
+        seconds.append(time.perf_counter() - began)
+    return min(seconds)

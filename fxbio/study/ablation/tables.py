@@ -1,0 +1,117 @@
+"""The results of a study as Markdown, CSV and LaTeX."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, fields
+
+from fxbio.study.ablation.summary import Line, StudyResults
+
+__all__ = ["cells_of", "columns_of", "csv_text", "latex", "markdown"]
+
+
+def columns_of(metric: str) -> tuple[str, ...]:
+    """The headings of a table."""
+    return ("cell", "rule", metric, "Δ to base", "n", "steps", "angle", "note")
+
+
+def cells_of(line: Line) -> tuple[str, ...]:
+    """A line in words."""
+    return (
+        line.unit,
+        line.rule,
+        _with_spread(line.mean, line.std),
+        "" if line.delta is None else f"{line.delta:+.4f}",
+        str(line.n),
+        "" if line.steps is None else str(line.steps),
+        "" if line.angle is None else f"{line.angle:.1f}°",
+        line.note,
+    )
+
+
+def markdown(results: StudyResults) -> str:
+    """A document with a table for each axis."""
+    parts = [f"# {results.index.name}", results.caption() + "."]
+    for name, lines in _tables(results):
+        parts += [f"## {name}", _markdown_table(results, lines)]
+    return "\n\n".join(parts) + "\n"
+
+
+def csv_text(results: StudyResults) -> str:
+    """All lines with plain numbers."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow([field.name for field in fields(Line)])
+    writer.writerows(astuple(line) for line in results.lines)
+    return stream.getvalue()
+
+
+def latex(results: StudyResults) -> str:
+    r"""A ``tabular`` for each axis, to be put into ``\begin{table}``; needs booktabs."""
+    return "\n".join(_latex_table(results, name, lines) for name, lines in _tables(results))
+
+
+def _tables(results: StudyResults) -> Iterable[tuple[str, list[Line]]]:
+    """The base heads every table, for its numbers are what the others are compared with."""
+    axes = results.axes() or {"base": []}
+    return ((name, [results.base, *lines]) for name, lines in axes.items())
+
+
+def _with_spread(mean: float | None, std: float | None) -> str:
+    if mean is None:
+        return ""
+    return f"{mean:.4f}" if std is None else f"{mean:.4f} ± {std:.4f}"
+
+
+_NUMBERS = (False, False, True, True, True, True, True, False)
+"""Which columns are set to the right."""
+
+
+def _markdown_table(results: StudyResults, lines: Sequence[Line]) -> str:
+    rows = [
+        columns_of(results.index.metric),
+        tuple("---:" if number else "---" for number in _NUMBERS),
+        *(tuple(cell.replace("|", "\\|") for cell in cells_of(line)) for line in lines),
+    ]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _latex_table(results: StudyResults, name: str, lines: Sequence[Line]) -> str:
+    columns = "".join("r" if number else "l" for number in _NUMBERS)
+    body = [_latex_row(cells_of(line)) for line in lines]
+    return "\n".join(
+        [
+            f"% {results.index.name}: {name}",
+            rf"\begin{{tabular}}{{{columns}}}",
+            r"\toprule",
+            _latex_row(columns_of(results.index.metric)),
+            r"\midrule",
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}",
+            "",
+        ]
+    )
+
+
+def _latex_row(cells: Iterable[str]) -> str:
+    return " & ".join(map(_latex_text, cells)) + r" \\"
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "Δ": r"$\Delta$",
+    "°": r"$^\circ$",
+}
+
+
+def _latex_text(text: str) -> str:
+    if text[:1] in "+-" and text[1:2].isdigit():
+        return f"${text}$"
+    return "".join(_LATEX.get(character, character) for character in text)
