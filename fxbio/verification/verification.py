@@ -115,7 +115,7 @@ def _together(rows: list[SiteVerdict]) -> tuple[str | Text, ...]:
     paths = Counter(row.path for row in rows if row.path)
     return (
         f"{len(rows)} sites",
-        rows[0].rule,
+        Text(rows[0].rule),
         str(sum(row.calls for row in rows)),
         "bitwise",
         f"≤ {max(row.gradient_error for row in rows):.1e}",
@@ -133,8 +133,8 @@ def _together(rows: list[SiteVerdict]) -> tuple[str | Text, ...]:
 def _cells(row: SiteVerdict) -> tuple[str | Text, ...]:
     differs = {True: "yes", False: "no", None: row.path or "no error sent"}[row.differs_from_bp]
     return (
-        row.site,
-        row.rule,
+        Text(row.site),
+        Text(row.rule),  # brackets in it are no markup
         str(row.calls),
         "bitwise" if row.forward_equal else "DIFFERS",
         f"{row.gradient_error:.1e}",

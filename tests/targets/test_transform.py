@@ -384,3 +384,8 @@ def test_graph_modules_are_refused_and_readable_code_says_so() -> None:
     model = fxbio.transform(mlp(), policy, (x,))
     [code] = model._fxbio_record.code.values()
     assert code.count("# learns from targets: dtp") == 3
+
+
+def test_a_list_among_the_options_is_shown() -> None:
+    model = transformed("dtp", mlp(), vector(), blocks=["2"])
+    assert "dtp{blocks=['2']}" in str(fxbio.verify(model))
