@@ -7,25 +7,25 @@ from fxbio.rules.base import Transport
 from fxbio.rules.broadcast import BroadcastRule
 from fxbio.rules.target_propagation import TargetRule
 
-__all__ = ["ITSELF", "carrier_of", "transport_of"]
+__all__ = ["carrier_of", "transport_of"]
 
-ITSELF = "error itself"
-"""Of a layer whose error the loss gives it without any weight between."""
-
-_EXACT = "W"
+_EXACT, _THEN_EXACT = "W", ", then W"
 _CARRIERS = {"weights": _EXACT, "signs": "sign W", "copies": "copy of W", "none": "B drawn"}
 
 
-def carrier_of(rule: Rule, *, receives: bool, at_output: bool) -> str:
+def carrier_of(rule: Rule, *, receives: bool, sends: bool, at_output: bool) -> str:
     """What carries the error to a site, or from it to the one before.
 
     Args:
         rule: of the site.
         receives: whether the error of the site comes from elsewhere than from its readers.
+        sends: whether the site sends an error on.
         at_output: whether no other weight is applied between the site and the output.
     """
     if isinstance(rule, BroadcastRule):
-        return _routed(rule) if receives else ITSELF if at_output else _EXACT
+        if receives:
+            return _routed(rule, goes_on=sends and rule.at != "input")
+        return _EXACT if sends or not at_output else "error itself"
     if isinstance(rule, TargetRule):
         return _EXACT if at_output and rule.top == "bp" else "inverse g"
     if not rule.passes_error:
@@ -33,12 +33,15 @@ def carrier_of(rule: Rule, *, receives: bool, at_output: bool) -> str:
     return "B learned" if rule.learns else _CARRIERS[rule.transports]
 
 
-def _routed(rule: BroadcastRule) -> str:
+def _routed(rule: BroadcastRule, *, goes_on: bool) -> str:
+    """A layer that is not cut off from those before it sends them what backprop would."""
     if rule.family == "local":
-        return "local classifier"
-    return "B · labels" if rule.sends_targets else "B · output error"
+        return f"classifier{_THEN_EXACT}" if goes_on else "local classifier"
+    what = "labels" if rule.sends_targets else "output error"
+    return f"B{_THEN_EXACT}" if goes_on else f"B · {what}"
 
 
 def transport_of(rule: Rule, carrier: str) -> Transport:
     """What is read of the forward weight where a rule has this carrier."""
-    return "weights" if carrier == _EXACT else rule.transports
+    exact = carrier == _EXACT or carrier.endswith(_THEN_EXACT)
+    return "weights" if exact else rule.transports

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fxbio.pictures.carriers import ITSELF, carrier_of
+from fxbio.pictures.carriers import carrier_of
 from fxbio.pictures.error_flow import ErrorFlow
+from fxbio.rules.broadcast import BroadcastRule
 
 __all__ = ["Crossing", "crossings"]
 
@@ -17,7 +18,7 @@ class Crossing:
     carrier: str
     """What carries the error to the site, or from it to the one before."""
     used: bool
-    """Whether the carrier is used at all; nothing learns below a first layer."""
+    """False for layers that send no error and get theirs from their readers, as a first layer."""
     reached: bool
     """Whether an error arrives."""
     followed: bool = True
@@ -34,11 +35,15 @@ def crossings(errors: ErrorFlow) -> dict[str, Crossing]:
         name, node = site.name, nodes.get(site.name)
         rule = errors.rules[name]
         if node is None:
-            carrier = carrier_of(rule, receives=True, at_output=False)
+            carrier = carrier_of(rule, receives=True, sends=False, at_output=False)
             found[name] = Crossing(carrier, bool(site.calls), bool(site.calls), not site.calls)
             continue
-        receives = node in errors.receivers
-        carrier = carrier_of(rule, receives=receives, at_output=node in errors.last)
-        used = node in sending or receives or carrier == ITSELF
+        carrier = carrier_of(
+            rule,
+            receives=node in errors.routed,
+            sends=node in sending,
+            at_output=node in errors.last,
+        )
+        used = node in sending or isinstance(rule, BroadcastRule)
         found[name] = Crossing(carrier, used, node in errors.reached)
     return found

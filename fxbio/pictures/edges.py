@@ -36,8 +36,8 @@ def draw_edges(
         )
         arriving.setdefault(receiver, set()).add(passage)
         yield Edge(ids[sender], ids[receiver], "feedback", *passage)
-    for sender, receiver in dict.fromkeys(_broadcast(wiring, errors)):
-        passage = _receiving(nodes[receiver])
+    for sender, receiver, learner in dict.fromkeys(_broadcast(wiring, errors)):
+        passage = _receiving(nodes[learner])
         yield Edge(ids[sender], ids[receiver], "direct", *passage)
 
 
@@ -52,13 +52,16 @@ def _sent(wiring: Wiring, errors: ErrorFlow) -> Iterator[tuple[str, str]]:
             yield sender, receiver
 
 
-def _broadcast(wiring: Wiring, errors: ErrorFlow) -> Iterator[tuple[str, str]]:
-    for node, rule in errors.receivers.items():
-        if rule.family != "broadcast":
+def _broadcast(wiring: Wiring, errors: ErrorFlow) -> Iterator[tuple[str, str, str]]:
+    """Source, where its error arrives, and a vertex that learns from it."""
+    for node, site in errors.receivers.items():
+        if errors.routed[site].family != "broadcast":
             continue
-        receiver = wiring.vertex_of(node)
-        sources = [wiring.vertex_of(source) for source in errors.sources_of(node)]
-        yield from ((source, receiver) for source in sources or [OUTPUT] if source != receiver)
+        receiver, learner = wiring.vertex_of(node), wiring.vertex_of(site)
+        sources = [wiring.vertex_of(source) for source in errors.sources_of(site)]
+        for source in sources or [OUTPUT]:
+            if source != receiver:
+                yield source, receiver, learner
 
 
 def _sending(node: Node) -> tuple[str, str] | None:
@@ -71,5 +74,5 @@ def _sending(node: Node) -> tuple[str, str] | None:
 
 
 def _receiving(node: Node) -> tuple[str, str]:
-    routed = [p for p in node.passages if p.carrier.startswith("B ·")]
+    routed = [p for p in node.passages if p.carrier.startswith(("B ·", "B, "))]
     return (routed[0].rule, routed[0].carrier) if routed else _NO_RULE

@@ -67,30 +67,36 @@ class ErrorFlow:
         return {node for node in self.sites if node not in leading}
 
     @cached_property
-    def receivers(self) -> dict[fx.Node, BroadcastRule]:
+    def routed(self) -> dict[fx.Node, BroadcastRule]:
         """Sites whose error comes from elsewhere: from a source further on or a classifier."""
-        found: dict[fx.Node, BroadcastRule] = {}
-        blocks: dict[str, fx.Node] = {}
-        for node, site in self.sites.items():
-            rule = self.rules[site.name]
-            if not isinstance(rule, BroadcastRule):
+        ruled = ((node, self.rules[site.name]) for node, site in self.sites.items())
+        return {
+            node: rule
+            for node, rule in ruled
+            if isinstance(rule, BroadcastRule) and (rule.at == "input" or node not in self.last)
+        }
+
+    @cached_property
+    def receivers(self) -> dict[fx.Node, fx.Node]:
+        """Where such errors arrive, with a site that learns from them there.
+
+        That is the site itself, or the end of the block that it is in.
+        """
+        found: dict[fx.Node, fx.Node] = {}
+        for node, rule in self.routed.items():
+            if rule.at != "block":
+                found[node] = node
                 continue
-            if rule.at == "block":
-                blocks[_block_of(site, rule)] = node  # the last one of each stays
-            elif rule.at == "input" or node not in self.last:
-                found[node] = rule
-        for node in blocks.values():
-            rule = self.rules[self.sites[node].name]
-            assert isinstance(rule, BroadcastRule)
-            found |= {node: rule} if node not in self.last else {}
+            for end in self._ends(_block_of(self.sites[node], rule)):
+                found[self._first_join_or_site(end)] = node
         return found
 
-    def sources_of(self, receiver: fx.Node) -> list[fx.Node]:
-        """The sites whose error a receiver gets, none where it is that of the model's output."""
+    def sources_of(self, site: fx.Node) -> list[fx.Node]:
+        """The sites whose error a routed one gets, none where it is that of the model's output."""
         found: dict[str, fx.Node] = {}
-        for glob in self.receivers[receiver].source:
-            for node, site in self.sites.items():
-                for path in with_parents(site.path):
+        for glob in self.routed[site].source:
+            for node, other in self.sites.items():
+                for path in with_parents(other.path):
                     if glob_matches(glob, path):
                         found[path] = node
         return list(dict.fromkeys(found.values()))
@@ -100,12 +106,10 @@ class ErrorFlow:
         """What is computed from receivers up to the next layers: whether all of it is cut off."""
         followed: dict[fx.Node, bool] = {}
         for node in self.flow:
-            rule = self.receivers.get(node)
-            if rule is not None and rule.at == "activation":
+            rule = self.routed.get(self.receivers[node]) if node in self.receivers else None
+            if rule is not None and rule.at != "input":
                 followed[node] = rule.skip == "cut"
-            elif rule is not None and rule.at == "block":
-                followed |= dict.fromkeys(self._ends(_block_of(self.sites[node], rule)), True)
-            elif not self._is_layer(node) and node not in followed:
+            elif not self._is_layer(node):
                 before = [followed[n] for n in node.all_input_nodes if n in followed]
                 followed |= {node: any(before)} if before else {}
         return followed
@@ -114,6 +118,16 @@ class ErrorFlow:
         """The nodes of a module that others read."""
         inside = {node for node in self.flow if within(path_of(node), module)}
         return [node for node in self.flow if node in inside and not inside.issuperset(node.users)]
+
+    def _first_join_or_site(self, end: fx.Node) -> fx.Node:
+        """Back from a node to where the last tensors meet, or to the last site."""
+        members = set(self.flow)
+        while not self._is_layer(end):
+            before = [node for node in end.all_input_nodes if node in members]
+            if len(before) != 1:
+                break
+            end = before[0]
+        return end
 
     def _is_layer(self, node: fx.Node) -> bool:
         return node in self.sites and self.sites[node].op != "norm"
@@ -126,7 +140,7 @@ class ErrorFlow:
             return True
         if self._followed[source]:
             return False
-        return not (self._is_layer(node) and node in self.receivers)
+        return not (self._is_layer(node) and node in self.routed)
 
 
 def _block_of(site: Site, rule: BroadcastRule) -> str:

@@ -200,9 +200,9 @@ def _around(x: float, y: float, size: float) -> Rect:
 
 
 def _receiving(node: Node, edge: Edge) -> int:
-    """Which passage of a node gets the error of an edge."""
+    """Which passage of a node gets the error of an edge; a join has one place for it."""
     keys = [(passage.rule, passage.carrier) for passage in node.passages]
-    return keys.index((edge.rule, edge.carrier))
+    return keys.index((edge.rule, edge.carrier)) if keys else 0
 
 
 def _straightened(points: list[Point]) -> tuple[Point, ...]:

@@ -114,6 +114,12 @@ class Picture:
                 return node
         raise KeyError(id)
 
+    def _repr_svg_(self) -> str:
+        # Writers read this file, so they can only be imported late.
+        from fxbio.pictures.svg import svg
+
+        return svg(self)
+
 
 NEUTRAL = "#7d8590"
 """Of arrows that no rule has coloured; readable on light and on dark ground."""

@@ -124,7 +124,9 @@ def _node(picture: Picture, layout: Layout, node: Node) -> str:
     rect = layout.nodes[node.id]
     parts = [f'<g class="node" id="{node.id}">']
     if node.kind == "join":
-        parts += _join(node, rect, layout.passages[node.id][0])
+        parts += _join(node, rect)
+        if any(node.id in (e.source, e.target) for e in picture.edges if e.kind != "forward"):
+            parts.append(_dot(layout.passages[node.id][0]))
     elif node.kind == "box":
         parts += _box(picture, node, rect)
         for passage, place in zip(node.passages, layout.passages[node.id], strict=True):
@@ -136,11 +138,15 @@ def _node(picture: Picture, layout: Layout, node: Node) -> str:
     return "".join((*parts, "</g>"))
 
 
-def _join(node: Node, rect: Rect, dot: Rect) -> Iterator[str]:
-    (x, y), (dx, dy) = rect.middle, dot.middle
+def _dot(place: Rect) -> str:
+    x, y = place.middle
+    return f'<circle cx="{_n(x)}" cy="{_n(y)}" r="{_n(place.width / 2)}" fill="{NEUTRAL}"/>'
+
+
+def _join(node: Node, rect: Rect) -> Iterator[str]:
+    x, y = rect.middle
     yield f'<circle class="end" cx="{_n(x)}" cy="{_n(y)}" r="{_n(rect.width / 2)}"/>'
     yield _text(x, y + 4, node.title, "mid small")
-    yield f'<circle cx="{_n(dx)}" cy="{_n(dy)}" r="{_n(dot.width / 2)}" fill="{NEUTRAL}"/>'
 
 
 def _box(picture: Picture, node: Node, rect: Rect) -> Iterator[str]:

@@ -84,6 +84,28 @@ def test_below_direct_feedback_backprop_goes_on() -> None:
     assert edges(drawn, "feedback") == [("output", "4"), ("2", "0")]
 
 
+def test_direct_feedback_that_goes_on_reads_the_weight() -> None:
+    drawn = picture(chain(3), "default: fa\nrules: [{where: {module: '2'}, rule: dfa}]")
+    passage = drawn.node("n2").passages[0]
+    assert (passage.carrier, passage.transports) == ("B, then W", "weights")
+
+
+def test_direct_feedback_behind_blocks_arrives_where_they_end() -> None:
+    entry = (
+        "where: {module: 'blocks.**', op: linear}, rule: dfa, with: {at: block, block: 'blocks.*'}"
+    )
+    policy = f"default: bp\nrules: [{{{entry}}}]"
+    sites = picture(Residual(blocks=2), policy, "site")
+    assert edges(sites, "direct") == [("output", "+"), ("output", "+")]
+    inside = [("+", "blocks.1.down"), ("blocks.1.down", "blocks.1.up")]
+    stem = [("+", "blocks.0.down"), ("+", "stem"), ("blocks.0.up", "stem")]
+    assert set(inside + stem) < set(edges(sites, "feedback"))
+    assert ("blocks.1.up", "+") not in edges(sites, "feedback")
+    blocks = picture(Residual(blocks=2), policy)
+    assert edges(blocks, "direct") == [("output", "blocks.0"), ("output", "blocks.1")]
+    assert edges(blocks, "feedback") == [("output", "head"), ("blocks.0", "stem")]
+
+
 def test_labels_are_sent_in_place_of_errors() -> None:
     assert carriers(picture(chain(2), "drtp"))["0"] == [("drtp", "B · labels")]
 
