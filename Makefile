@@ -22,7 +22,7 @@ help:  ## list the targets
 
 setup: $(VENV)/linked  ## build the virtual environment in .venv
 
-demo: setup  ## transform two models, verify them, train three rules side by side
+demo: setup  ## transform two models, verify them, train six rules
 	$(BIN)/python examples/demo.py
 
 test: lint types unit  ## lint, types and tests
