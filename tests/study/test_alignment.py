@@ -193,6 +193,18 @@ def test_how_it_is_shown() -> None:
     assert found._repr_html_().count("<tr>") == 4
 
 
+def test_as_a_data_frame() -> None:
+    """pandas is not a dependency: without it the error says what to install."""
+    found = fxbio.alignment(under(Perceptron(), rows(), "fa"), rows(), LABELS)
+    try:
+        import pandas
+    except ImportError:
+        with pytest.raises(fxbio.FxbioError, match="pip install pandas"):
+            found.to_pandas()
+    else:
+        assert isinstance(found.to_pandas(), pandas.DataFrame)
+
+
 def test_measures() -> None:
     w = torch.tensor([3.0, -4.0, 0.0, 1.0])
     b = torch.tensor([1.0, 1.0, 1.0, 0.0])

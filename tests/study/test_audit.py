@@ -145,8 +145,10 @@ NOISE = torch.rand(6, 6)
         (lambda w: w.sign() * w.abs(), FULL),
         (lambda w: torch.where(w > 0.1, 1.0, -1.0), FULL),
         (lambda w: w.abs(), "magnitude"),
+        (lambda w: w.square(), "magnitude"),
         (lambda w: NOISE * w.norm(), "magnitude"),
         (lambda w: NOISE, None),
+        (lambda w: NOISE + 0 * torch.rand_like(w), None),
         (lambda w: torch.ones_like(w), None),
     ],
 )
@@ -328,3 +330,79 @@ def test_attention_on_activations_is_no_transport() -> None:
     audit = fxbio.audit(under(encoder, torch.randn(2, 3, 8), "fa"))
     assert {row.transport for row in audit.rows if row.op != "norm"} == {NONE}
     assert all(row.local for row in audit.rows)
+
+
+def test_what_a_hook_does_to_the_gradient_of_a_weight_is_no_transport() -> None:
+    model: Any = under(Perceptron(), rows(), "fa")
+    for layer in (model.one, model.two):
+        layer.weight.register_hook(lambda g, w=layer.weight: g + 0.1 * w)
+        layer.weight.register_hook(lambda g, w=layer.weight: g * (w > 0))
+    assert set(verdicts(fxbio.audit(model)).values()) == {NONE}
+
+
+def test_a_fused_recurrent_layer() -> None:
+    class Recurrent(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cell, self.last = nn.LSTM(5, 6, batch_first=True), nn.Linear(6, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            result: Tensor = self.last(self.cell(x)[0])
+            return result
+
+    found = verdicts(fxbio.audit(under(Recurrent(), torch.randn(2, 4, 5), "fa")))
+    assert found == {"last": NONE, "cell.weight_ih_l0": FULL, "cell.weight_hh_l0": FULL}
+
+
+def test_layer_scales_are_no_projections_of_errors() -> None:
+    """Scaled residual branches: the claim counts the scales, and every error is local."""
+
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.last = nn.Linear(6, 6), nn.Linear(6, 3)
+            self.blocks = nn.ModuleList(nn.Linear(6, 6) for _ in range(4))
+            self.scales = nn.ParameterList(torch.ones(6) for _ in range(4))
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = self.stem(x)
+            for block, scale in zip(self.blocks, self.scales, strict=True):
+                h = h + scale * torch.relu(block(h))
+            result: Tensor = self.last(h)
+            return result
+
+    audit = fxbio.audit(under(Scaled(), rows(), "fa"))
+    assert audit.claim == "no forward weight is transported, except 4 other scales"
+
+
+def test_a_use_without_gradients_is_told_apart() -> None:
+    class Peeking(Perceptron):
+        def forward(self, x: Tensor) -> Tensor:
+            with torch.no_grad():
+                self.two(torch.relu(self.one(x)))
+            return super().forward(x)
+
+    audit = fxbio.audit(Peeking(), rows())
+    assert verdicts(audit) == {"one": NONE, "two": NONE, "one#1": FULL, "two#1": FULL, "last": FULL}
+
+
+def test_an_error_that_no_layer_above_reads() -> None:
+    """Direct feedback below a last layer that does not learn comes from the loss itself."""
+    model: Any = under(Perceptron(), rows(), "dfa")
+    model.last.requires_grad_(False)
+    audit = fxbio.audit(model)
+    assert [[s.name for s in row.sources] for row in audit.rows] == [["the loss"], ["the loss"], []]
+    assert [row.local for row in audit.rows] == [False, False, True]
+
+
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
+def test_reentrant_checkpoints_are_refused() -> None:
+    class Checkpointed(Perceptron):
+        def forward(self, x: Tensor) -> Tensor:
+            h = torch.utils.checkpoint.checkpoint(self.one, x, use_reentrant=True)
+            result: Tensor = self.last(torch.tanh(self.two(h)))
+            return result
+
+    with pytest.raises(ModelError, match="the backward pass failed") as caught:
+        fxbio.audit(Checkpointed(), rows())
+    assert "use_reentrant=False" in str(caught.value)

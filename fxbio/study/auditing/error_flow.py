@@ -15,6 +15,7 @@ __all__ = ["LABELS", "LOSS", "ErrorFlow", "Source"]
 
 LOSS, LABELS = "the loss", "the labels"
 
+_SCALING = {torch.ops.aten.mul, torch.ops.aten.div}
 _RECOVERED = torch.ops.fxbio.recovered_labels
 _PASSING = {torch.ops.fxbio.broadcast, torch.ops.fxbio.add_loss}
 """Operations whose result is their first operand; what else they take does not flow on."""
@@ -41,6 +42,9 @@ class ErrorFlow:
         self._carried = {id(m.step) for m in meetings}
         used = used_values(trace, trace.gradients.values())
         backward = [step for step in trace.backward() if used.intersection(step.writes)]
+        self._steps_of: dict[int, list[Step]] = defaultdict(list)
+        for step in backward:
+            self._steps_of[step.node].append(step)
         self._maker = {value: step for step in backward for value in step.writes}
         self._readers = _readers(trace, backward)
         self._forward_readers = _readers(trace, list(trace.forward()))
@@ -95,7 +99,7 @@ class ErrorFlow:
 
     def _arriving(self, use: Use) -> set[int]:
         """The errors that the backward pass of a site reads and has not made itself."""
-        own = [step for step in self._maker.values() if step.node in use.nodes]
+        own = [step for node in use.nodes for step in self._steps_of[node]]
         made = {value for step in own for value in step.writes}
         return {value for step in own for value in self._trace.errors(step)} - made
 
@@ -117,8 +121,9 @@ class ErrorFlow:
         return found
 
     def _is_hop(self, step: Step) -> bool:
-        """Whether it carries an error on by a parameter or buffer, and is no normalisation."""
-        return id(step) in self._carried and step.node not in self._norms
+        """Whether it carries an error on by a parameter or buffer that is no mere scale."""
+        scales = step.op.overloadpacket in _SCALING or step.node in self._norms
+        return id(step) in self._carried and not scales
 
 
 def _readers(trace: StepTrace, steps: list[Step]) -> dict[int, list[Step]]:

@@ -92,11 +92,16 @@ _SHAPE_ONLY = {
 
 def is_additive(op: Any, position: int) -> bool:
     """Whether an operand is a summand: it adds to an error, but does not carry it."""
-    return op.overloadpacket in _SUMS or (op.overloadpacket in _BIASED and position == 0)
+    packet = op.overloadpacket
+    return packet in _SUMS or position in _SUMMANDS.get(packet, ())
 
 
 _SUMS = {aten.add, aten.sub, aten.rsub, aten.add_, aten.sub_}
-_BIASED = {aten.addmm, aten.baddbmm, aten.addbmm, aten.addmv, aten.addcmul, aten.addcdiv}
+_BIASED = (aten.addmm, aten.baddbmm, aten.addbmm, aten.addmv, aten.addcmul, aten.addcdiv)
+_SUMMANDS: dict[Any, tuple[int, ...]] = {
+    **dict.fromkeys(_BIASED, (0,)),
+    aten.mkldnn_rnn_layer_backward: (3, 4),  # its biases
+}
 
 
 def parts_of(op: Any) -> tuple[tuple[int, ...], ...] | None:

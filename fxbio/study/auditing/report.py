@@ -121,8 +121,8 @@ class Audit(TableResult):
             yield Text("copy: the error meets a buffer with old values, which is no transport")
         apart = sorted(set(self.carriers) - {name for row in self.rows for name in row.carriers})
         if apart:
-            more = f" and {len(apart) - 3} more" if len(apart) > 3 else ""
-            yield Text(f"errors are also carried by {', '.join(apart[:3])}{more}")
+            more = f" and {len(apart) - _NAMED} more" if len(apart) > _NAMED else ""
+            yield Text(f"errors are also carried by {', '.join(apart[:_NAMED])}{more}")
         if self.unused:
             yield Text(f"computed, but nothing learns from it: {', '.join(self.unused)}", "yellow")
         yield Text(self.claim, style="bold")
@@ -130,6 +130,9 @@ class Audit(TableResult):
 
 _COLUMNS = ("site", "op", "rule", "transport", "carried by", "error from", "decided by")
 _MANY = 30
+"""More sites than this are shown together where they are alike."""
+_NAMED = 3
+"""A claim names so many sites, and counts more."""
 _STYLES = {"full": "red", "sign": "yellow", "magnitude": "yellow", "none": "green"}
 
 
@@ -202,18 +205,20 @@ def _scales(rows: list[AuditRow]) -> list[str]:
     """``20 batch-norm scales``, by the kind of normalisation."""
     kinds = Counter(_NORMS.get(row.type.rstrip("123d"), "norm") for row in rows if row.op == "norm")
     found = [f"{count} {kind} {_plural('scale', count)}" for kind, count in kinds.items()]
-    return (
-        found
-        + [row.site for row in rows if row.op == "scale"]
-        + [f"the magnitudes of {row.site}" for row in rows if row.op not in ("norm", "scale")]
-    )
+    found += _few([row.site for row in rows if row.op == "scale"], "other scales")
+    others = [row.site for row in rows if row.op not in ("norm", "scale")]
+    return found + [f"the magnitudes of {what}" for what in _few(others, "weights")]
+
+
+def _few(names: list[str], noun: str) -> list[str]:
+    return names if len(names) <= _NAMED else [f"{len(names)} {noun}"]
 
 
 _NORMS = {"BatchNorm": "batch-norm", "LayerNorm": "layer-norm", "GroupNorm": "group-norm"}
 
 
 def _named(rows: list[AuditRow]) -> list[str]:
-    return [row.site for row in rows] if len(rows) <= 3 else _counted(rows)
+    return [row.site for row in rows] if len(rows) <= _NAMED else _counted(rows)
 
 
 def _counted(rows: list[AuditRow]) -> list[str]:

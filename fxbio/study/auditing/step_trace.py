@@ -28,14 +28,16 @@ __all__ = ["Step", "StepTrace", "trace_step"]
 
 aten = torch.ops.aten
 
+_Reads = tuple[tuple[int, int], ...]
+"""Position among the arguments, and value, of each tensor that an operation reads."""
+
 
 @dataclass(frozen=True)
 class Step:
     """One operation. Values are numbered; a view has the value of what it is a view of."""
 
     op: Any
-    reads: tuple[tuple[int, int], ...]
-    """Position among the arguments, and value, of each tensor that it reads."""
+    reads: _Reads
     writes: tuple[int, ...]
     node: int
     """Sequence number of the autograd node that it belongs to: in the forward pass of the one that
@@ -176,15 +178,18 @@ class _Recorder(TorchDispatchMode):
         results = list(tensors_in(out))
         if not results:
             return out
+        place = self._place()
         if func.is_view or func.overloadpacket in _ALIASES:
             for tensor in results:
                 self._values[_key(tensor)] = reads[0][1]
             return out
-        self._record(func, operands, () if reads_shape_only(func) else reads, out)
+        self._record(func, operands, () if reads_shape_only(func) else reads, out, place)
         return out
 
-    def _record(self, func: Any, args: Any, reads: tuple[tuple[int, int], ...], out: Any) -> None:
-        node, owner, differentiable = self._place()
+    def _record(
+        self, func: Any, args: Any, reads: _Reads, out: Any, place: tuple[int, str, bool]
+    ) -> None:
+        node, owner, differentiable = place
         parts = parts_of(func)
         if parts is None:
             groups = [(reads, list(tensors_in(out)))]
@@ -212,7 +217,7 @@ class _Recorder(TorchDispatchMode):
         latest = _latest_node()
         made, self._last_node = latest != self._last_node, latest
         if running is None or made:  # what is made while a node runs is a recomputed forward
-            return latest, "", made or torch.is_grad_enabled()
+            return latest, "", made
         return running._sequence_nr(), running.name(), False
 
 

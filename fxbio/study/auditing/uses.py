@@ -26,7 +26,8 @@ class Use:
 
     site: Site
     nodes: frozenset[int]
-    """Its autograd nodes; those of all uses of its weight where they cannot be told apart."""
+    """Its autograd nodes; those of all uses of its weight where they cannot be told apart, and none
+    where it runs without gradients."""
     outputs: frozenset[int]
     """Values that it puts out."""
 
@@ -41,7 +42,6 @@ def find_uses(trace: StepTrace, sites: Iterable[Site]) -> list[Use]:
     found: list[Use] = []
     for sources, members in groups.items():
         steps = applied.get(sources, [])
-        steps = [step for step in steps if step.differentiable] or steps
         if len(steps) >= len(members):
             found += [_use(site, [step]) for site, step in zip(members, steps, strict=False)]
         elif steps:
@@ -51,7 +51,8 @@ def find_uses(trace: StepTrace, sites: Iterable[Site]) -> list[Use]:
 
 def _use(site: Site, steps: list[Step]) -> Use:
     outputs = (value for step in steps for value in step.writes[:1])
-    return Use(site, frozenset(step.node for step in steps), frozenset(outputs))
+    nodes = (step.node for step in steps if step.differentiable)
+    return Use(site, frozenset(nodes), frozenset(outputs))
 
 
 def _applications(trace: StepTrace) -> dict[frozenset[str], list[Step]]:
@@ -77,11 +78,13 @@ def forward_weights(trace: StepTrace) -> set[str]:
 def weight_side(trace: StepTrace) -> set[int]:
     """Autograd nodes whose forward only computed with weights, as in weight normalisation.
 
-    What goes back through them is the gradient of a weight and not the error of a layer.
+    What goes back through them is the gradient of a weight and not the error of a layer. The nodes
+    of the parameters themselves, where hooks on parameters run, are among them.
     """
+    leaves = {step.node for step in trace.steps if step.owner.endswith("AccumulateGrad")}
     saw_data: dict[int, bool] = {}
     for step in trace.forward():
         if not step.owner:
             data = any(trace.facts[value].data for _, value in step.reads)
             saw_data[step.node] = saw_data.get(step.node, False) or data
-    return {node for node, data in saw_data.items() if not data}
+    return leaves | {node for node, data in saw_data.items() if not data}
