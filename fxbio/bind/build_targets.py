@@ -43,6 +43,7 @@ def place_targets(model: nn.Module, graph: ModelGraph, plan: Plan) -> TargetRepo
         RuleError: when a block has no inverse.
     """
     rules = {a.site.name: plan.rule_of(a) for a in plan.assignments}
+    decided = {a.site.name: str(a.decided_by) for a in plan.assignments}
     globs = {g: None for r in rules.values() if isinstance(r, TargetRule) for g in r.blocks}
     blocks = partition(model, graph, tuple(globs))
     targets = make_targets(blocks, block_rules(blocks, rules), plan.seed)
@@ -51,6 +52,9 @@ def place_targets(model: nn.Module, graph: ModelGraph, plan: Plan) -> TargetRepo
         for block in blocks
         if block.name in targets or block.predecessor in targets
     }
+    for block in (block for block in blocks if block.name in targets):
+        targets[block.name].sites = block.sites
+        targets[block.name].decided_by = decided[block.sites[0]]
     _wire(model, graph, [block for block in blocks if block.name in begins], begins, targets)
     inverses = [t.inverse for t in targets.values() if t.inverse is not None]
     parameters = sum(p.numel() for inverse in inverses for p in inverse.parameters())
@@ -73,7 +77,6 @@ def _wire(
             ends.append(path)
             continue
         mark_module(model.get_submodule(path), path, ENTER, LEAVE)
-        targets[block.name].sites = block.sites
         host = graph.site(block.sites[0]).owner
         units[path] = _attach(model, host, targets[block.name])
     bind_module(model, replace(binding_of(model), targets=Targets(units, tuple(ends))))

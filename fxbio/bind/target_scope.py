@@ -43,6 +43,15 @@ class RunningBlock:
         self.layer_output: Tensor | None = None
         self.calls: list[_Call] = []
 
+    def error(self, what: str, why: str) -> ModelError:
+        """What is wrong with it, with the line of the policy and a way out."""
+        return ModelError(
+            what,
+            notes=[why, f"rule '{self.target.rule}', decided by {self.target.decided_by}"],
+            help="name modules that hold such connections whole: "
+            'with: {blocks: ["encoder.layers.*"]}',
+        )
+
     def tensors(self) -> list[Tensor]:
         """What the block has made that carries gradients."""
         made = tensors_in((self.layer_output, *(call.out for call in self.calls)))
@@ -65,7 +74,7 @@ class TargetScope(TorchFunctionMode):
         self._model = model
         self._targets = targets
         self._running: RunningBlock | None = None
-        self._closed: list[tuple[Tensor, str]] = []
+        self._closed: list[tuple[Tensor, RunningBlock]] = []
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -84,13 +93,11 @@ class TargetScope(TorchFunctionMode):
         if not isinstance(out, Tensor) or not out.requires_grad or not self._closed:
             return
         for value in tensors_in(operands):
-            for tensor, layer in self._closed:
+            for tensor, block in self._closed:
                 if tensor is value:
-                    raise ModelError(
-                        f"a tensor of the block that begins at '{layer}' is read behind its end",
-                        notes=["a connection around the next block would carry backprop's error"],
-                        help="name modules that hold such connections whole in the policy: "
-                        'with: {blocks: ["encoder.layers.*"]}',
+                    raise block.error(
+                        f"a tensor of the block at '{block.layer}' is read behind its end",
+                        "a connection around the next block would carry backprop's error",
                     )
 
     def finish(self, output: Tensor) -> Tensor:
@@ -111,10 +118,9 @@ class TargetScope(TorchFunctionMode):
     def _enter(self, path: str | None, name: str, tensor: Tensor) -> Tensor:
         if self._running is not None:
             if not self._running.holds(tensor):
-                raise ModelError(
+                raise self._running.error(
                     f"'{name}' does not read the output of block '{self._running.layer}'",
-                    notes=["target propagation needs blocks with one input and one output"],
-                    help="name larger blocks in the policy: with: {blocks: [GLOB]}",
+                    "target propagation needs blocks with one input and one output",
                 )
             tensor = self._close(tensor)
         if path is None:
@@ -128,7 +134,7 @@ class TargetScope(TorchFunctionMode):
         running = self._running
         assert running is not None
         self._running = None
-        self._closed += [(tensor, running.layer) for tensor in running.tensors()]
+        self._closed += [(tensor, running) for tensor in running.tensors()]
 
         def again(x: Tensor) -> Tensor:
             return run_again(self._model, running, h, x)

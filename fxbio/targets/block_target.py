@@ -36,6 +36,8 @@ class BlockTarget(Attached):
     """Which weights learn, see ``fxbio.targets.phase``."""
     sites: tuple[str, ...] = ()
     """Names of the sites of the block."""
+    decided_by: str = ""
+    """The line of the policy, for messages."""
 
     def __init__(
         self,
