@@ -29,6 +29,7 @@ COMMANDS = (
     "eval",
     "runs",
     "ablate",
+    "report",
     "data",
     "rules",
     "passes",

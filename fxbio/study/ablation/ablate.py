@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 
 from fxbio.errors import PolicyError, UnreachableWeightError
@@ -18,7 +19,7 @@ from fxbio.study.ablation.rows import Row, append_row, read_rows, repair_rows
 from fxbio.study.ablation.run_cell import CellRun
 from fxbio.study.ablation.subject import Subject, open_subject
 from fxbio.study.ablation.summary import StudyResults, summarise
-from fxbio.study.ablation.workers import Stopped, run_all
+from fxbio.study.ablation.workers import run_all
 from fxbio.train.config import recipe_dict
 from fxbio.train.output.view import duration
 
@@ -60,6 +61,7 @@ def ablate(
         recipe_dict(study.recipe),
         study.seeds,
         cells,
+        tuple(axis.name for axis in study.axes if axis.is_curve),
     )
     folder = StudyFolder(Path(out))
     folder.check(index)
@@ -69,7 +71,7 @@ def ablate(
     if dry_run:
         tell("nothing was written")
         return summarise(index, rows)
-    folder.write(index, study.text)
+    folder.write(index, study.text, subject.picture(study.policy))
     with folder.locked():
         rows = repair_rows(folder.rows, tell)
         tasks = [folder.write_cell(cell, seed, study.recipe) for cell, seed in left]
@@ -107,13 +109,12 @@ def _run(
     tell: Tell,
 ) -> None:
     began = time.perf_counter()
-    for done, row in enumerate(run_all(tasks, jobs), start=1):
-        if row.state == "preempted":
-            raise Stopped(f"stopped in '{row.run}' at step {row.step}, saved")
-        append_row(folder.rows, row)
-        rows[row.key] = row
-        remaining = (time.perf_counter() - began) / done * (len(tasks) - done)
-        tell(f"[{done}/{len(tasks)}] {_outcome(row, metric)}; {duration(remaining)} left")
+    with closing(run_all(tasks, jobs, tell)) as ended:  # so that processes end before an error
+        for done, row in enumerate(ended, start=1):
+            append_row(folder.rows, row)
+            rows[row.key] = row
+            remaining = (time.perf_counter() - began) / done * (len(tasks) - done)
+            tell(f"[{done}/{len(tasks)}] {_outcome(row, metric)}; {duration(remaining)} left")
 
 
 def _outcome(row: Row, metric: str) -> str:

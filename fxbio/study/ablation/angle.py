@@ -7,6 +7,7 @@ from statistics import fmean
 from torch import nn
 
 from fxbio.bind.install import feedback_weights
+from fxbio.record.record import plan_of
 from fxbio.study.aligning.measures import angle
 from fxbio.train.config import load_recipe
 from fxbio.train.engine.run import open_task
@@ -20,7 +21,7 @@ __all__ = ["feedback_angle"]
 
 
 def feedback_angle(run: RunFolder) -> float | None:
-    """Degrees between W and B, the mean over the weights that have a B of their shape.
+    """Degrees between W and B, the mean over the weights that have a B of their own and of their shape.
 
     Args:
         run: a finished run; its model is built again, for feedback is not in checkpoints.
@@ -34,11 +35,12 @@ def feedback_angle(run: RunFolder) -> float | None:
 
 
 def _mean_angle(model: nn.Module) -> float | None:
-    weights = dict(model.named_parameters())
+    plan, weights = plan_of(model), dict(model.named_parameters())
+    own = {a.site.weight for a in plan.rewritten() if plan.rule_of(a).transports != "weights"}
     found = [
         angle(weights[name], feedback)
         for name, feedback in feedback_weights(model).items()
-        if name in weights and weights[name].shape == feedback.shape
+        if name in own & weights.keys() and weights[name].shape == feedback.shape
     ]
     valid = [value for value in found if value is not None]
     return fmean(valid) if valid else None

@@ -17,7 +17,7 @@ from fxbio.study.ablation.config import Scheme
 from fxbio.study.ablation.read import Axis, Study
 from fxbio.study.ablation.units import ModelUnit, selector, units
 
-__all__ = ["BASE", "Cell", "make_cells"]
+__all__ = ["BASE", "Cell", "make_cells", "slug"]
 
 BASE = "base"
 """Name of the cell that is the base itself."""
@@ -54,7 +54,7 @@ def make_cells(study: Study, model: nn.Module, graph: ModelGraph) -> tuple[Cell,
     cells = [Cell("", BASE, "", study.policy.to_yaml(), BASE)]
     for axis in study.axes:
         for unit, rule, policy in _points(axis, study.policy, model, graph):
-            run = "/".join(map(_slug, filter(None, (axis.name, unit, rule))))
+            run = "/".join(map(slug, filter(None, (axis.name, unit, rule))))
             cells.append(Cell(axis.name, unit, rule, policy.to_yaml(), run))
     _check_places(cells)
     first: dict[str, str] = {}
@@ -105,7 +105,8 @@ def _with(base: Policy, where: dict[str, Any], rule: str, options: dict[str, Any
     return base.append(where=where, rule=rule, options=options)
 
 
-def _slug(text: str) -> str:
+def slug(text: str) -> str:
+    """A text as a part of a path."""
     return re.sub(r"[^\w.=+-]+", "-", text).strip("-.") or "root"
 
 

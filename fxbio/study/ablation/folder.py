@@ -31,6 +31,8 @@ class Index:
     recipe: dict[str, Any]
     seeds: tuple[int, ...]
     cells: tuple[Cell, ...]
+    curves: tuple[str, ...]
+    """Axes that are drawn as curves."""
     version: int = 1
 
 
@@ -63,7 +65,8 @@ class StudyFolder:
         try:
             content = json.loads(self.index.read_text())
             cells = tuple(Cell(**cell) for cell in content.pop("cells"))
-            return Index(cells=cells, seeds=tuple(content.pop("seeds")), **content)
+            seeds, curves = tuple(content.pop("seeds")), tuple(content.pop("curves"))
+            return Index(cells=cells, seeds=seeds, curves=curves, **content)
         except FileNotFoundError as error:
             raise RecordError(
                 f"there is no study in '{self.path}'", help="make one: fxbio ablate study.yaml"
@@ -88,10 +91,11 @@ class StudyFolder:
                 f"'{self.path}' has the results of another study", notes=different, help=elsewhere
             )
 
-    def write(self, index: Index, study_text: str) -> None:
+    def write(self, index: Index, study_text: str, picture: str) -> None:
         """Make the folder, and say what is in it."""
         self.path.mkdir(parents=True, exist_ok=True)
         write_text(self.path / "study.yaml", study_text)
+        write_text(self.path / "base.svg", picture)
         write_text(self.index, json.dumps(asdict(index), indent=1, ensure_ascii=False) + "\n")
 
     def write_cell(self, cell: Cell, seed: int, recipe: Recipe) -> CellRun:

@@ -33,6 +33,13 @@ class Axis:
         """The heading of its table."""
         return self.config.name
 
+    @property
+    def is_curve(self) -> bool:
+        """Whether its cells are steps on one way, to be drawn as a curve."""
+        return self.config.option is not None or (
+            self.config.unit is not None and self.config.scheme in ("prefix", "suffix")
+        )
+
 
 @dataclass(frozen=True)
 class Study:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 from torch import nn
 
 from fxbio.graph.capture import capture
 from fxbio.graph.model_graph import ModelGraph
+from fxbio.pictures import draw
+from fxbio.pictures.svg import svg
+from fxbio.policy import Policy
 from fxbio.reference import load_reference
 from fxbio.train.config import Recipe
-from fxbio.train.data import DataSource
 from fxbio.train.engine.evaluate import evaluate
 from fxbio.train.engine.run import open_task
 from fxbio.train.engine.session import Session, open_session
@@ -20,7 +23,6 @@ from fxbio.train.engine.step import backward, update
 from fxbio.train.output.view import NoView
 from fxbio.train.parallel.signals import StopFlag
 from fxbio.train.parallel.world import join
-from fxbio.train.tasks import Task
 
 __all__ = ["Cost", "Subject", "open_subject"]
 
@@ -45,9 +47,15 @@ class Subject:
     model: nn.Module
     """Not transformed."""
     graph: ModelGraph
+    inputs: Any
+    """What it was captured with."""
     metric: str
     """The metric that says which of two runs is better; higher is better."""
     cost: Cost
+
+    def picture(self, policy: Policy) -> str:
+        """Both ways through it under a policy, as SVG."""
+        return svg(draw(self.model, policy, self.inputs))
 
 
 def open_subject(recipe: Recipe) -> Subject:
@@ -58,19 +66,20 @@ def open_subject(recipe: Recipe) -> Subject:
     """
     with join(recipe.train.device) as world:
         source, task = open_task(recipe, world)
-        model, graph = _stock(recipe, source, task)  # first, for imports are no cost of a run
+        inputs = task.example_inputs(source)
+        model, graph = _stock(recipe, inputs)  # first, for imports are no cost of a run
         began = time.perf_counter()
         with open_session(recipe, world, source, task) as session:
             cost = _cost(session, time.perf_counter() - began)
-    return Subject(model, graph, task.metric, cost)
+    return Subject(model, graph, inputs, task.metric, cost)
 
 
-def _stock(recipe: Recipe, source: DataSource, task: Task) -> tuple[nn.Module, ModelGraph]:
+def _stock(recipe: Recipe, inputs: Any) -> tuple[nn.Module, ModelGraph]:
     settings = recipe.model
     loaded = load_reference(
         settings.reference, settings.args, settings.weights, seed=recipe.train.seed
     )
-    return loaded.model, capture(loaded.model, task.example_inputs(source))
+    return loaded.model, capture(loaded.model, inputs)
 
 
 def _cost(session: Session, opening: float) -> Cost:

@@ -9,7 +9,7 @@ from dataclasses import astuple, fields
 
 from fxbio.study.ablation.summary import Line, StudyResults
 
-__all__ = ["cells_of", "columns_of", "csv_text", "latex", "markdown"]
+__all__ = ["NUMBERS", "cells_of", "columns_of", "csv_text", "latex", "markdown", "tables"]
 
 
 def columns_of(metric: str) -> tuple[str, ...]:
@@ -34,7 +34,7 @@ def cells_of(line: Line) -> tuple[str, ...]:
 def markdown(results: StudyResults) -> str:
     """A document with a table for each axis."""
     parts = [f"# {results.index.name}", results.caption() + "."]
-    for name, lines in _tables(results):
+    for name, lines in tables(results):
         parts += [f"## {name}", _markdown_table(results, lines)]
     return "\n\n".join(parts) + "\n"
 
@@ -50,10 +50,10 @@ def csv_text(results: StudyResults) -> str:
 
 def latex(results: StudyResults) -> str:
     r"""A ``tabular`` for each axis, to be put into ``\begin{table}``; needs booktabs."""
-    return "\n".join(_latex_table(results, name, lines) for name, lines in _tables(results))
+    return "\n".join(_latex_table(results, name, lines) for name, lines in tables(results))
 
 
-def _tables(results: StudyResults) -> Iterable[tuple[str, list[Line]]]:
+def tables(results: StudyResults) -> Iterable[tuple[str, list[Line]]]:
     """The base heads every table, for its numbers are what the others are compared with."""
     axes = results.axes() or {"base": []}
     return ((name, [results.base, *lines]) for name, lines in axes.items())
@@ -65,21 +65,21 @@ def _with_spread(mean: float | None, std: float | None) -> str:
     return f"{mean:.4f}" if std is None else f"{mean:.4f} ± {std:.4f}"
 
 
-_NUMBERS = (False, False, True, True, True, True, True, False)
+NUMBERS = (False, False, True, True, True, True, True, False)
 """Which columns are set to the right."""
 
 
 def _markdown_table(results: StudyResults, lines: Sequence[Line]) -> str:
     rows = [
         columns_of(results.index.metric),
-        tuple("---:" if number else "---" for number in _NUMBERS),
+        tuple("---:" if number else "---" for number in NUMBERS),
         *(tuple(cell.replace("|", "\\|") for cell in cells_of(line)) for line in lines),
     ]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def _latex_table(results: StudyResults, name: str, lines: Sequence[Line]) -> str:
-    columns = "".join("r" if number else "l" for number in _NUMBERS)
+    columns = "".join("r" if number else "l" for number in NUMBERS)
     body = [_latex_row(cells_of(line)) for line in lines]
     return "\n".join(
         [
