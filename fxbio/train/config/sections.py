@@ -227,5 +227,10 @@ class LogConfig:
     tensorboard: bool = False
     """Write the metrics for TensorBoard too; needs the package tensorboard."""
 
+    alignment_every: int = 0
+    """Epochs between measurements of alignment, which go to alignment.jsonl; 0 for none. They are
+    taken on the first validation batch, and before training too. Classification only."""
+
     def __post_init__(self) -> None:
         above_zero(self, "every_steps")
+        not_negative(self, "alignment_every")

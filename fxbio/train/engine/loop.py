@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
+from fxbio.study.aligning.log import log_alignment
 from fxbio.train.engine.clock import Clock
 from fxbio.train.engine.divergence import diverged
 from fxbio.train.engine.evaluate import Interrupted, evaluate
@@ -46,6 +47,8 @@ class Loop:
             evaluate(
                 session, self.outputs.view, self.stop, limit=session.recipe.train.sanity_batches
             )
+        if session.progress.step == 0:
+            self._measure_alignment()
         with self.outputs.profiling(session.recipe.train.profile_steps) as profiled:
             while session.sampler.epoch < session.recipe.train.epochs:
                 for _ in self.steps():
@@ -117,6 +120,7 @@ class Loop:
         self._tell_of_skipped()
         if last or epoch % recipe.train.eval_every == 0:
             best = self._evaluate()
+        self._measure_alignment(epoch)
         session.sampler.set_epoch(epoch)
         if best or last or epoch % recipe.checkpoint.every_epochs == 0:
             self.save(best=best)
@@ -127,6 +131,16 @@ class Loop:
             self._skipped = len(skipped)
             names = ", ".join(skipped[:5])
             self.outputs.view.say(f"  note: {len(skipped)} images cannot be read: {names}")
+
+    def _measure_alignment(self, epoch: int = 0) -> None:
+        """On the first process: what alignment measures comes of one batch, and is not averaged."""
+        session = self.session
+        every = session.recipe.log.alignment_every
+        if every and epoch % every == 0 and self.outputs.path is not None:
+            batch = session.moved(next(iter(session.eval_loader)))
+            file = self.outputs.path / "alignment.jsonl"
+            log_alignment(file, session.progress.step, session.model, *batch)
+            self._clock.restart()
 
     def _evaluate(self) -> bool:
         """Evaluate; gives whether it is the best so far."""

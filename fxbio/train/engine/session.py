@@ -137,6 +137,7 @@ def _build(recipe: Recipe, world: World, source: DataSource, task: Task) -> Sess
         drop_last=True,
     )
     _check_not_empty(sampler, recipe)
+    _check_alignment(recipe, task)
     model = build_model(recipe, task.example_inputs(source), world)
     precision = Precision(train.precision, world.device)
     seed_everything(train.seed + world.rank)  # dropout differs between the processes
@@ -200,4 +201,12 @@ def _check_not_empty(sampler: EpochSampler, recipe: Recipe) -> None:
             f"the training set has {sampler.size} samples, fewer than a batch of "
             f"{recipe.train.batch_size}",
             help=f"for example train.batch_size={max(1, sampler.size // 4)}",
+        )
+
+
+def _check_alignment(recipe: Recipe, task: Task) -> None:
+    if recipe.log.alignment_every and task.name != "classification":
+        raise ConfigError(
+            f"log.alignment_every is set, but this is {task.name}: classification is measured",
+            help="leave it at 0; fxbio.alignment(model, inputs, loss) measures any model by hand",
         )

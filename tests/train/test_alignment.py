@@ -1,0 +1,46 @@
+"""Alignment measured on the way: it is written, and it changes nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from fxbio.train.engine.run import train
+from tests.train.tiny import recipe, source
+
+
+def rows(folder: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (folder / "alignment.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("rule", ["usf", "kp", "sa"])
+def test_it_is_measured_before_and_after_every_second_epoch(tmp_path: Path, rule: str) -> None:
+    settings = (f"policy.rule={rule}",)
+    measured = recipe(*settings, "log.alignment_every=2")
+    outcome = train(measured, tmp_path / "measured", data=source())
+    train(recipe(*settings), tmp_path / "plain", data=source())
+    found = rows(tmp_path / "measured")
+    sites = {row["site"] for row in found}
+    assert {row["rule"] for row in found} == {rule}
+    steps = [row["step"] for row in found if row["site"] == found[0]["site"]]
+    assert steps == [0, outcome.step * 2 // 3]
+    assert len(found) == 2 * len(sites)
+    assert not (tmp_path / "plain" / "alignment.jsonl").exists()
+    states = [_last(tmp_path / name) for name in ("measured", "plain")]
+    assert all(torch.equal(states[0][key], value) for key, value in states[1].items())
+
+
+def _last(folder: Path) -> dict[str, torch.Tensor]:
+    state = torch.load(folder / "checkpoints" / "last.pt", weights_only=True)
+    return {k: v for k, v in _tensors(state["model"])}
+
+
+def _tensors(value: object, path: str = "") -> list[tuple[str, torch.Tensor]]:
+    if isinstance(value, torch.Tensor):
+        return [(path, value)]
+    if isinstance(value, dict):
+        return [pair for k, v in value.items() for pair in _tensors(v, f"{path}/{k}")]
+    return []
