@@ -35,7 +35,7 @@ def test_it_is_measured_before_and_after_every_second_epoch(tmp_path: Path, rule
 
 def _last(folder: Path) -> dict[str, torch.Tensor]:
     state = torch.load(folder / "checkpoints" / "last.pt", weights_only=True)
-    return {k: v for k, v in _tensors(state["model"])}
+    return dict(_tensors(state["model"]))
 
 
 def _tensors(value: object, path: str = "") -> list[tuple[str, torch.Tensor]]:
