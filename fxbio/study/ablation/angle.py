@@ -21,7 +21,7 @@ __all__ = ["feedback_angle"]
 
 
 def feedback_angle(run: RunFolder) -> float | None:
-    """Degrees between W and B, the mean over the weights that have a B of their own and of their shape.
+    """Degrees between W and B, the mean over the weights whose B is another of their shape.
 
     Args:
         run: a finished run; its model is built again, for feedback is not in checkpoints.

@@ -13,7 +13,7 @@ __all__ = ["curve"]
 
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 """Of Okabe and Ito: they differ for colour-blind eyes too."""
-_STEP, _HEIGHT, _LEFT, _TOP, _RIGHT = 90.0, 220.0, 70.0, 60.0, 120.0
+_STEP, _HEIGHT, _LEFT, _TOP, _RIGHT = 90.0, 220.0, 70.0, 60.0, 160.0
 _GRID, _SOFT = "#d8dee4", "#656d76"
 _LETTER = 6.2
 _SLOPE = 30.0
@@ -58,7 +58,7 @@ def curve(title: str, metric: str, base: Line, lines: Sequence[Line]) -> str:
     for number, rule in enumerate(dict.fromkeys(line.rule for line in lines)):
         colour = _COLOURS[number % len(_COLOURS)]
         shapes += _one_rule(frame, units, [line for line in lines if line.rule == rule], colour)
-        at = (frame.right + 24, _TOP - 6 + 16 * number)
+        at = (frame.right + 64, _TOP + 6 + 16 * number)  # beside the word base
         shapes.append(svg.rect(at[0] - 16, at[1] - 9, 10, 10, colour))
         shapes.append(svg.text(at, rule or metric, size=12))
     return svg.document(frame.right + _RIGHT, _TOP + _HEIGHT + below, title, shapes)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from fxbio.study.ablation import svg
 from fxbio.study.ablation.summary import Line
+from fxbio.study.ablation.tables import delta_text
 
 __all__ = ["heat_map"]
 
@@ -69,8 +70,7 @@ def _cell(line: Line, x: float, y: float, scale: float) -> list[str]:
 def _words(line: Line) -> list[str]:
     if line.mean is None:
         return [line.note.partition(",")[0]]
-    delta = [] if line.delta is None else [f"{line.delta:+.4f}"]
-    return [f"{line.mean:.4f}", *delta]
+    return [f"{line.mean:.4f}", delta_text(line.delta)]
 
 
 def _colour(share: float) -> str:

@@ -9,7 +9,16 @@ from dataclasses import astuple, fields
 
 from fxbio.study.ablation.summary import Line, StudyResults
 
-__all__ = ["NUMBERS", "cells_of", "columns_of", "csv_text", "latex", "markdown", "tables"]
+__all__ = [
+    "NUMBERS",
+    "cells_of",
+    "columns_of",
+    "csv_text",
+    "delta_text",
+    "latex",
+    "markdown",
+    "tables",
+]
 
 
 def columns_of(metric: str) -> tuple[str, ...]:
@@ -23,12 +32,17 @@ def cells_of(line: Line) -> tuple[str, ...]:
         line.unit,
         line.rule,
         _with_spread(line.mean, line.std),
-        "" if line.delta is None else f"{line.delta:+.4f}",
+        delta_text(line.delta),
         str(line.n),
         "" if line.steps is None else str(line.steps),
         "" if line.angle is None else f"{line.angle:.1f}°",
         line.note,
     )
+
+
+def delta_text(delta: float | None) -> str:
+    """A difference with its sign; what rounds to zero has a plus."""
+    return "" if delta is None else f"{round(delta, 4) + 0.0:+.4f}"
 
 
 def markdown(results: StudyResults) -> str:

@@ -6,7 +6,7 @@ import dataclasses
 import os
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -119,7 +119,8 @@ def _read_plain(node: Node, hint: Any, name: str) -> Any:
     else:
         fitting = fits(value, hint)
     if not fitting:
-        raise _wrong(node, name, _type_text(hint))
+        guess = did_you_mean(str(value), _choices(hint))
+        raise _wrong(node, name, _type_text(hint), [guess] if guess else [])
     return float(value) if float in origins and isinstance(value, int) else value
 
 
@@ -147,10 +148,17 @@ def _type_text(hint: Any) -> str:
     return _NAMES.get(hint, "a mapping")
 
 
-def _wrong(node: Node, name: str, expected: str) -> ConfigError:
+def _choices(hint: Any) -> list[str]:
+    literals = [part for part in _alternatives(hint) if typing.get_origin(part) is typing.Literal]
+    return [str(choice) for part in literals for choice in typing.get_args(part)]
+
+
+def _wrong(node: Node, name: str, expected: str, notes: Sequence[str] = ()) -> ConfigError:
     value = node.plain()
     found = "nothing" if value is None else repr(value)
-    return ConfigError(f"{name} must be {expected}, not {found}", location=node.location)
+    return ConfigError(
+        f"{name} must be {expected}, not {found}", location=node.location, notes=notes
+    )
 
 
 def _anchored(text: str, node: Node) -> str:
