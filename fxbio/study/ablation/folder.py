@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -119,8 +120,6 @@ class StudyFolder:
         Raises:
             ConfigError: when one does.
         """
-        import fcntl  # POSIX only, and so is this guard alone
-
         with (self.path / ".lock").open("w") as stream:
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -12,7 +12,7 @@ from fxbio.policy.where_loader import load_where
 from fxbio.study.ablation.config import AxisConfig, RuleConfig, StudyConfig
 from fxbio.train.build.model import read_policy
 from fxbio.train.config import Recipe, load_recipe
-from fxbio.train.config.override import override
+from fxbio.train.config.load import recipe_of
 from fxbio.train.config.read import as_config_error, read_section
 
 __all__ = ["Axis", "Study", "load_study"]
@@ -109,12 +109,7 @@ def _recipe(root: Node, config: StudyConfig, path: Path) -> Recipe:
         return load_recipe(path.parent / config.recipe, config.overrides)
     node = _child(root, "recipe")
     assert node is not None
-    for argument in config.overrides:
-        node = override(node, argument)
-    recipe = read_section(node, Recipe, "the recipe")
-    if not recipe.data.path:
-        return recipe
-    return replace(recipe, data=replace(recipe.data, path=str(Path(recipe.data.path).absolute())))
+    return recipe_of(node, config.overrides)
 
 
 def _axis(node: Node, axis: AxisConfig, config: StudyConfig) -> Axis:

@@ -13,7 +13,7 @@ from fxbio.train.config.override import override
 from fxbio.train.config.read import as_config_error, read_section
 from fxbio.train.config.recipe import Recipe
 
-__all__ = ["load_recipe", "recipe_from"]
+__all__ = ["load_recipe", "recipe_from", "recipe_of"]
 
 
 def load_recipe(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
@@ -29,7 +29,7 @@ def load_recipe(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     Raises:
         ConfigError: with line and column, or with the argument, for the first mistake.
     """
-    return _finish(_parsed(Path(path)), overrides)
+    return recipe_of(_parsed(Path(path)), overrides)
 
 
 def recipe_from(sections: Mapping[str, Any], overrides: Iterable[str] = ()) -> Recipe:
@@ -38,10 +38,15 @@ def recipe_from(sections: Mapping[str, Any], overrides: Iterable[str] = ()) -> R
     Raises:
         ConfigError: for whatever would be wrong in a file.
     """
-    return _finish(from_plain(sections), overrides)
+    return recipe_of(from_plain(sections), overrides)
 
 
-def _finish(root: Node, overrides: Iterable[str]) -> Recipe:
+def recipe_of(root: Node, overrides: Iterable[str]) -> Recipe:
+    """A recipe from positioned YAML, which may be a part of another file.
+
+    Raises:
+        ConfigError: as for ``load_recipe``.
+    """
     for argument in overrides:
         root = override(root, argument)
     recipe = read_section(root, Recipe, "the recipe")

@@ -137,5 +137,5 @@ def test_an_axis_that_matches_no_layer(cells: Cells) -> None:
         cells(axis("unit: layer, within: {module: heat}"))
     text = str(caught.value)
     assert text.startswith("the axis 'a' matches no layer of Net")
-    assert "study.yaml:7:36" in text
+    assert "study.yaml:8:36" in text
     assert "did you mean 'head'?" in text
