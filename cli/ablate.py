@@ -10,8 +10,8 @@ from fxbio.cli.console import log, print_result
 
 __all__ = ["command"]
 
-ABLATE_EXIT_CODES = """Exit codes: 0 done; 1 stopped by a signal, after saving; 2 wrong usage, study,
-recipe, model or policy. Runs that fail are rows of the tables."""
+ABLATE_EXIT_CODES = """Exit codes: 0 done, also where runs failed: they are rows of the tables;
+1 stopped by a signal, after saving; 2 wrong usage, study, recipe, model or policy."""
 
 
 @click.command("ablate", short_help="Train a model under many policies.", epilog=ABLATE_EXIT_CODES)
@@ -43,4 +43,7 @@ def command(study_file: Path, out: Path | None, jobs: int, dry_run: bool, retry:
     if dry_run:
         return
     print_result(results.render())
+    bad = sum(row.state != "done" for row in results.rows)
+    if bad:
+        log(f"{bad} runs failed or diverged; train them again with --retry")
     log(f"tables and report: {folder}")

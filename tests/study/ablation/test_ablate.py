@@ -10,6 +10,7 @@ import pytest
 from fxbio.errors import ConfigError, RecordError
 from fxbio.policy.schema import Policy
 from fxbio.study.ablation import ablate, load_results
+from fxbio.study.ablation.folder import StudyFolder
 from fxbio.study.ablation.rows import read_rows
 from fxbio.train.config import load_recipe
 from fxbio.train.engine.loop import Loop
@@ -150,6 +151,16 @@ def test_a_study_can_be_extended(write: Write, folder: Path) -> None:
     told(write(ONE))
     said = told(write("seeds: [0, 1]\n" + ONE.replace("[fa]", "[fa, usf]"), "longer.yaml"))
     assert "runs     3 policies x 2 seeds = 6, of which 2 are over" in said
+
+
+def test_one_process_at_a_time_has_a_study(write: Write, folder: Path) -> None:
+    path = write(ONE)
+    told(path)
+    with (
+        StudyFolder(folder / "out").locked(),
+        pytest.raises(ConfigError, match="another process is running the study in 'out'"),
+    ):
+        told(path)
 
 
 def test_no_study_to_report_on(folder: Path) -> None:
