@@ -10,6 +10,7 @@ import click
 from fxbio.cli.console import print_json, print_result
 from fxbio.cli.main import EXIT_CODES
 from fxbio.cli.options import MODEL_HELP, ModelRequest, json_option, model_options
+from fxbio.cli.subject import load_subject
 
 if TYPE_CHECKING:
     from torch import nn
@@ -62,18 +63,8 @@ def command(
 def _transformed(
     request: ModelRequest, policy_file: Path | None
 ) -> tuple[nn.Module, ExampleInputs | None]:
-    import fxbio
-
-    folder = Path(request.reference)
-    if folder.is_dir():
-        if policy_file is not None:
-            raise click.UsageError(f"'{folder}' has its own policy: drop --policy")
-        return fxbio.load(folder), request.example_inputs()
-    if policy_file is None:
+    if policy_file is None and not Path(request.reference).is_dir():
         raise click.UsageError(
             "a model needs --policy; without it, give the folder that 'fxbio transform' wrote"
         )
-    policy = fxbio.Policy.from_yaml(policy_file)
-    loaded, inputs = request.load()
-    model = fxbio.transform(loaded.model, policy, inputs, inplace=True)
-    return model, inputs
+    return load_subject(request, policy_file)

@@ -33,11 +33,8 @@ class LinearInverse(nn.Linear):
         nn.init.zeros_(self.bias)
 
 
-class ConvInverse(nn.Module):
-    """The transposed convolution back to the size of the input, evaluated as its gradient is.
-
-    (N, out, …) → (N, in, …). ``weight`` has the layout of the forward weight, (out, in/groups, …).
-    """
+class _SpatialInverse(nn.Module):
+    """What the inverses of both convolutions hold."""
 
     def __init__(self, operation: Operation) -> None:
         super().__init__()
@@ -45,6 +42,17 @@ class ConvInverse(nn.Module):
         self.size = operation.input_shape[2:]
         self.weight = _conv_weight(operation, self.geometry)
         self.bias = nn.Parameter(torch.zeros(operation.input_shape[1]))
+
+    def extra_repr(self) -> str:
+        """Shape of the weight, and the size it leads to."""
+        return f"weight={tuple(self.weight.shape)}, size={self.size}"
+
+
+class ConvInverse(_SpatialInverse):
+    """The transposed convolution back to the size of the input, evaluated as its gradient is.
+
+    (N, out, …) → (N, in, …). ``weight`` has the layout of the forward weight, (out, in/groups, …).
+    """
 
     def forward(self, h: Tensor) -> Tensor:
         """``Vᵀ h + c``."""
@@ -54,23 +62,12 @@ class ConvInverse(nn.Module):
         x = fitted(x, self.geometry.padding, self.size)
         return x + self.bias.view(-1, *[1] * len(self.size))
 
-    def extra_repr(self) -> str:
-        """Shape of the weight, and the size it leads to."""
-        return f"weight={tuple(self.weight.shape)}, size={self.size}"
 
-
-class ConvTransposeInverse(nn.Module):
+class ConvTransposeInverse(_SpatialInverse):
     """The convolution that a transposed one belongs to.
 
     (N, out, …) → (N, in, …). ``weight`` has the layout of the forward weight, (in, out/groups, …).
     """
-
-    def __init__(self, operation: Operation) -> None:
-        super().__init__()
-        self.geometry = _geometry(operation)
-        self.size = operation.input_shape[2:]
-        self.weight = _conv_weight(operation, self.geometry)
-        self.bias = nn.Parameter(torch.zeros(operation.input_shape[1]))
 
     def forward(self, h: Tensor) -> Tensor:
         """``V h + c``."""

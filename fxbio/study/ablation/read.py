@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fxbio.errors import ConfigError, FxbioError, Location, PolicyError, RuleError, did_you_mean
+from fxbio.errors import ConfigError, FxbioError, Location, PolicyError, RuleError
 from fxbio.policy.positions import Node, parse
 from fxbio.policy.schema import Policy, Where
 from fxbio.policy.where_loader import load_where
 from fxbio.study.ablation.config import AxisConfig, RuleConfig, StudyConfig
 from fxbio.train.build.model import read_policy
 from fxbio.train.config import Recipe, load_recipe
-from fxbio.train.config.load import recipe_of
+from fxbio.train.config.load import read_config, recipe_of
 from fxbio.train.config.read import as_config_error, read_section
 
 __all__ = ["Axis", "Study", "load_study"]
@@ -62,7 +62,7 @@ def load_study(path: str | Path) -> Study:
         FxbioError: with line and column for the first mistake in it, its recipe or its policies.
     """
     path = Path(path)
-    text = _text(path)
+    text = read_config(path, "study", "studies in examples/studies")
     try:
         root = _spelled_out(parse(text, str(path), what="the study"))
         config = read_section(root, StudyConfig, "the study")
@@ -76,20 +76,6 @@ def load_study(path: str | Path) -> Study:
         raise as_config_error(error) from error
     _check_rules(root)
     return Study(path.stem, text, recipe, policy, axes, config.seeds)
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError as error:
-        guess = did_you_mean(path.name, [p.name for p in path.parent.glob("*.yaml")])
-        raise ConfigError(
-            f"there is no study '{path}'",
-            notes=[guess] if guess else [],
-            help="fxbio comes with studies in examples/studies",
-        ) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the study '{path}' cannot be read: {error}") from error
 
 
 def _spelled_out(node: Node, key: str = "") -> Node:

@@ -13,7 +13,7 @@ from fxbio.train.config.override import override
 from fxbio.train.config.read import as_config_error, read_section
 from fxbio.train.config.recipe import Recipe
 
-__all__ = ["load_recipe", "recipe_from", "recipe_of"]
+__all__ = ["load_recipe", "read_config", "recipe_from", "recipe_of"]
 
 
 def load_recipe(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
@@ -56,16 +56,32 @@ def recipe_of(root: Node, overrides: Iterable[str]) -> Recipe:
 
 
 def _parsed(path: Path) -> Node:
+    text = read_config(path, "recipe", "recipes in examples/recipes")
     try:
-        return parse(path.read_text(encoding="utf-8-sig"), str(path), what="the recipe")
+        return parse(text, str(path), what="the recipe")
+    except PolicyError as error:
+        raise as_config_error(error) from error
+
+
+def read_config(path: Path, kind: str, shipped: str) -> str:
+    """The text of a file in YAML.
+
+    Args:
+        path: of the file.
+        kind: what it is, for messages.
+        shipped: what fxbio comes with, for the help of a missing one.
+
+    Raises:
+        ConfigError: when there is none, with close names, or it cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
         guess = did_you_mean(path.name, [p.name for p in path.parent.glob("*.yaml")])
         raise ConfigError(
-            f"there is no recipe '{path}'",
+            f"there is no {kind} '{path}'",
             notes=[guess] if guess else [],
-            help="fxbio comes with recipes in examples/recipes",
+            help=f"fxbio comes with {shipped}",
         ) from error
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the recipe '{path}' cannot be read: {error}") from error
-    except PolicyError as error:
-        raise as_config_error(error) from error
+        raise ConfigError(f"the {kind} '{path}' cannot be read: {error}") from error
