@@ -21,7 +21,10 @@ class CocoAnnotations:
     """File name of each image."""
 
     image_ids: NDArray[Any]
-    """Id of each image in the file."""
+    """Id of each image in the file, rising."""
+
+    sizes: NDArray[np.int64]
+    """(n, 2): width and height of each image as the file has them, 0 where it does not say."""
 
     category_ids: tuple[int, ...]
     """Ids of the categories in the file, rising."""
@@ -39,6 +42,11 @@ class CocoAnnotations:
     labels: NDArray[np.int64]
     crowd: NDArray[np.bool_]
     areas: NDArray[np.float64]
+
+    def learnable(self, found: slice = slice(None)) -> NDArray[np.bool_]:
+        """Which boxes are trained on: none of size 0, and no crowds, which stand for many."""
+        wide: NDArray[np.bool_] = (self.boxes[found, 2:] > 0).all(axis=1)
+        return wide & ~self.crowd[found]
 
     def __len__(self) -> int:
         return len(self.files)

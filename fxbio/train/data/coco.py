@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from fxbio.errors import DataError
 from fxbio.train.data.annotations import CocoAnnotations
 from fxbio.train.data.base import DataConfig, DataSource
 from fxbio.train.data.coco_file import read_coco
-from fxbio.train.data.images import read_image
+from fxbio.train.data.images import BadImageError, read_image
 from fxbio.train.data.paths import existing_folder, some
 from fxbio.train.data.sets import PreparedSet, tolerant
 from fxbio.train.data.transforms import detection_transforms
@@ -39,17 +39,18 @@ class CocoSet:
 
     def __getitem__(self, index: int) -> tuple[Image.Image, dict[str, Tensor]]:
         number = int(self.shown[index])
-        image = read_image(self.folder / self.annotations.files[number], _RGB)
-        return image, self._target(number)
+        path = self.folder / self.annotations.files[number]
+        width, height = self.annotations.sizes[number].tolist()
+        return _as_annotated(read_image(path, _RGB), (width, height), path), self._target(number)
 
     def describe(self, index: int) -> str:
         """The path of the file."""
         return str(self.folder / self.annotations.files[int(self.shown[index])])
 
     def _target(self, number: int) -> dict[str, Tensor]:
-        """Corners, not sizes; without crowds, which stand for many objects at once."""
+        """Corners, not sizes; of the boxes that can be learned."""
         found = self.annotations.of_image(number)
-        kept = ~self.annotations.crowd[found]
+        kept = self.annotations.learnable(found)
         boxes = self.annotations.boxes[found][kept]
         corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
         return {
@@ -81,7 +82,7 @@ def open_coco(config: DataConfig) -> DataSource:
     missing = [_missing(folder, half) for folder, half in zip(folders, (train, val), strict=True)]
     if missing[1] or (missing[0] and config.on_bad_image == "error"):
         raise _missing_files(missing, findings)
-    with_boxes = np.unique(train.image_of_box()[~train.crowd])
+    with_boxes = np.unique(train.image_of_box()[train.learnable()])
     if not len(with_boxes):
         raise DataError(f"no image of {root / config.train_annotations} has a box", notes=findings)
     readable, skipped = tolerant(
@@ -95,6 +96,26 @@ def open_coco(config: DataConfig) -> DataSource:
         findings=tuple(findings),
         skipped=skipped,
         annotations=val,
+    )
+
+
+def _as_annotated(image: Image.Image, size: tuple[int, int], path: Path) -> Image.Image:
+    """The image as its boxes were drawn: turned as the EXIF data say, if it then has that size.
+
+    COCO's own files never need it; those of some annotation tools do.
+
+    Raises:
+        BadImageError: when its size is another, so that the boxes cannot fit.
+    """
+    if image.size == size or 0 in size:
+        return image
+    turned = ImageOps.exif_transpose(image)
+    if turned.size == size:
+        return turned
+    sizes = (f"{width} x {height}" for width, height in (image.size, size))
+    raise BadImageError(
+        "{} is {}, but its annotations are for {}".format(path, *sizes),
+        help="give it the size that the annotation file says, or take width and height out there",
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +24,15 @@ _LONGEST_LINE = 200
 def read_coco(path: Path) -> tuple[CocoAnnotations, dict[int, str], tuple[str, ...]]:
     """The annotations of a file, the names of its categories by id, and findings.
 
-    Boxes that nothing can be learned from are left out: those of unknown images or categories, and
-    those without an area. Ids are replaced by positions, so that no id has a meaning: pycocotools
-    takes an annotation with id 0 for none at all.
+    Boxes of unknown images or categories are left out. Ids are replaced by positions, so that no
+    id has a meaning: pycocotools takes an annotation with id 0 for none at all. Images are in the
+    order of their ids, which decides in pycocotools between equal scores.
 
     Raises:
         DataError: when the file cannot be understood.
     """
     data = _load(path)
-    images = _by_id(data, "images", path)
+    images = dict(sorted(_by_id(data, "images", path).items(), key=_rank))
     names = {int(id_): str(item["name"]) for id_, item in _by_id(data, "categories", path).items()}
     if not names or min(names) < 0:
         raise DataError(f"{path} needs categories with ids of 0 and above", notes=[some(names)])
@@ -40,7 +40,7 @@ def read_coco(path: Path) -> tuple[CocoAnnotations, dict[int, str], tuple[str, .
     boxes = _Boxes(data["annotations"], path)
     known_image = np.array([id_ in position for id_ in boxes.image_ids], dtype=np.bool_)
     known_category = np.isin(boxes.category_ids, list(names))
-    kept = known_image & known_category & boxes.has_area
+    kept = known_image & known_category & boxes.finite
     findings = _findings(boxes, known_image, known_category)
     numbers = np.array([position.get(id_, -1) for id_ in boxes.image_ids], dtype=np.int64)[kept]
     order = np.argsort(numbers, kind="stable")
@@ -48,6 +48,7 @@ def read_coco(path: Path) -> tuple[CocoAnnotations, dict[int, str], tuple[str, .
     annotations = CocoAnnotations(
         files=PackedStrings(str(item["file_name"]) for item in images.values()),
         image_ids=np.array(list(images)),
+        sizes=_sizes(images.values(), path),
         category_ids=tuple(sorted(names)),
         shift=shift,
         first=np.searchsorted(numbers[order], np.arange(len(images) + 1)),
@@ -57,6 +58,19 @@ def read_coco(path: Path) -> tuple[CocoAnnotations, dict[int, str], tuple[str, .
         areas=boxes.areas[kept][order],
     )
     return annotations, names, tuple(findings)
+
+
+def _rank(image: tuple[Any, object]) -> tuple[bool, Any]:
+    """Ids are numbers, or strings in some files."""
+    return isinstance(image[0], str), image[0]
+
+
+def _sizes(images: Collection[dict[str, Any]], path: Path) -> NDArray[np.int64]:
+    sizes = [(image.get("width") or 0, image.get("height") or 0) for image in images]
+    try:
+        return np.array(sizes, dtype=np.int64).reshape(-1, 2)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"a width or height in images of {path} is no number") from error
 
 
 class _Boxes:
@@ -78,10 +92,10 @@ class _Boxes:
         self.areas = np.array(areas, dtype=np.float64)
 
     @property
-    def has_area(self) -> NDArray[np.bool_]:
-        """False too where a number is not finite."""
-        finite = np.isfinite(self.boxes).all(axis=1)
-        return np.logical_and(finite, (self.boxes[:, 2:] > 0).all(axis=1))
+    def finite(self) -> NDArray[np.bool_]:
+        """False where a number is infinite, or none."""
+        found: NDArray[np.bool_] = np.isfinite(self.boxes).all(axis=1)
+        return found
 
 
 def _broken_annotation(items: list[Any], path: Path) -> DataError:
@@ -111,9 +125,12 @@ def _findings(
         if unknown:
             count = int((~known).sum())
             yield f"{count:,} boxes of unknown {kind} ids are left out: {some(unknown)}"
-    flat = [boxes.ids[k] for k in np.flatnonzero(~boxes.has_area)]
+    infinite = [boxes.ids[k] for k in np.flatnonzero(~boxes.finite)]
+    if infinite:
+        yield f"{len(infinite):,} boxes that are not finite are left out: ids {some(infinite)}"
+    flat = [boxes.ids[k] for k in np.flatnonzero((boxes.boxes[:, 2:] <= 0).any(axis=1))]
     if flat:
-        yield f"{len(flat):,} boxes without an area are left out: annotations {some(flat)}"
+        yield f"{len(flat):,} boxes without an area: not trained on, never found: ids {some(flat)}"
     if boxes.crowd.any():
         crowds = int(boxes.crowd.sum())
         yield f"{crowds:,} crowd boxes: not trained on, and no mistake to predict in evaluation"

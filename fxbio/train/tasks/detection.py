@@ -20,6 +20,8 @@ __all__ = ["CocoEvaluator", "Detection"]
 
 Target = dict[str, Tensor]
 Batch = tuple[list[Tensor], list[Target]]
+_EXAMPLES = 2
+"""Batch norm over 1x1 maps, which SSDlite has, needs more than one image."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +36,9 @@ class Detection:
     metric: str = METRICS[0]
 
     def example_inputs(self, source: DataSource) -> tuple[list[Tensor], list[Target]]:
-        """The first image of the training set, with its boxes."""
-        image, target = source.train[0]
-        return [image], [target]
+        """The first images of the training set, with their boxes."""
+        samples: int = min(_EXAMPLES, len(source.train))  # type: ignore[arg-type]  # it has a length
+        return self.collate([source.train[k] for k in range(samples)])
 
     def collate(self, samples: list[Any]) -> Batch:
         """A training batch."""

@@ -109,8 +109,8 @@ def _set(where: str, number: int, **values: Any) -> Edit:
     [
         (_set("annotations", 0, id=0), "an annotation has the id 0", 3),
         (_set("annotations", 0, id=2), "1 annotation ids occur twice", 3),
-        (_set("annotations", 0, bbox=[1, 2, 0, 8]), "1 boxes without an area are left out", 2),
-        (_set("annotations", 0, bbox=[1, 2, float("nan"), 8]), "1 boxes without an area", 2),
+        (_set("annotations", 0, bbox=[1, 2, 0, 8]), "1 boxes without an area: not trained on", 3),
+        (_set("annotations", 0, bbox=[1, 2, float("nan"), 8]), "1 boxes that are not finite", 2),
         (_set("annotations", 1, category_id=7), "1 boxes of unknown category ids are left", 2),
         (_set("annotations", 2, image_id=70), "1 boxes of unknown image ids are left out: 70", 2),
         (_set("annotations", 0, iscrowd=1), "1 crowd boxes", 3),
@@ -125,6 +125,60 @@ def test_findings(write: Callable[..., Path], edit: Edit, finding: str, boxes: i
 def test_crowds_are_not_trained_on(write: Callable[..., Path]) -> None:
     source = opened(write(_set("annotations", 2, iscrowd=1)))
     assert len(source.train) == 1  # type: ignore[arg-type]
+
+
+def test_boxes_of_size_0_are_not_trained_on(write: Callable[..., Path]) -> None:
+    source = opened(write(_set("annotations", 2, bbox=[0, 0, 20, 0])))
+    assert len(source.train) == 1  # type: ignore[arg-type]
+
+
+EXIF_ORIENTATION, TURNED_LEFT = 0x0112, 6
+
+
+def write_turned(path: Path) -> None:
+    """A file of 20 x 30 that viewers show as 30 x 20: what is shown top right is red."""
+    image = Image.new("RGB", (20, 30), "blue")
+    image.paste("red", (0, 0, 10, 15))
+    exif = Image.Exif()
+    exif[EXIF_ORIENTATION] = TURNED_LEFT
+    image.save(path, exif=exif, quality=95)
+
+
+def test_an_image_is_turned_if_its_boxes_were_drawn_on_it_turned(
+    write: Callable[..., Path],
+) -> None:
+    folder = write()
+    for number in (1, 2):  # the first is annotated as 30 x 20, the second as 20 x 30
+        write_turned(folder / "train2017" / f"{number}.jpg")
+    source = opened(folder, augment="none")
+    shown, stored = (source.train[k][0] for k in range(2))
+    assert (shown.shape, stored.shape) == ((3, 20, 30), (3, 30, 20))
+    red, blue = torch.tensor([1.0, 0, 0]), torch.tensor([0, 0, 1.0])
+    for image, corner, colour in ((shown, -3, red), (shown, 2, blue), (stored, 2, red)):
+        torch.testing.assert_close(image[:, 2, corner], colour, atol=0.05, rtol=0)
+
+
+def test_an_image_of_another_size_than_annotated_is_bad(write: Callable[..., Path]) -> None:
+    folder = write()
+    Image.new("L", (31, 20)).save(folder / "train2017" / "1.jpg")
+    with pytest.raises(DataError, match=r"1\.jpg is 31 x 20, but its annotations are for 30 x 20"):
+        opened(folder).train[0]
+    assert opened(folder, on_bad_image="skip").train[0][1]["image"] == 1
+
+
+def test_sizes_need_not_be_annotated(write: Callable[..., Path]) -> None:
+    def forget(data: dict[str, Any]) -> None:
+        data["images"][0].pop("width")
+        data["images"][1].update(height=None)
+
+    source = opened(write(both=forget), augment="none")
+    assert [source.train[k][0].shape for k in range(2)] == [(3, 20, 30), (3, 30, 20)]
+
+
+def test_images_are_in_the_order_of_their_ids(write: Callable[..., Path]) -> None:
+    source = opened(write(both=lambda data: data["images"].reverse()), augment="none")
+    assert [source.val[k][0].shape for k in range(3)] == [(3, 20, 30), (3, 30, 20), (3, 25, 25)]
+    assert source.val[0][1]["labels"].tolist() == [1, 3]
 
 
 def test_a_category_with_id_0_is_no_background(write: Callable[..., Path]) -> None:
@@ -145,6 +199,7 @@ def test_a_category_with_id_0_is_no_background(write: Callable[..., Path]) -> No
         (lambda data: data["images"][0].pop("file_name"), r"images\[0\] of .* has no file_name"),
         (lambda data: data["annotations"][1].pop("bbox"), "annotation 1 of .* has no bbox"),
         (_set("annotations", 1, bbox=[1, 2, 3]), r"annotation 1 of .* has the bbox \[1, 2, 3\]"),
+        (_set("images", 1, width="wide"), "a width or height in images of .* is no number"),
         (_set("images", 1, id=1), "the id 1 occurs twice in images"),
         (_set("categories", 0, name="cow"), "different categories"),
         (lambda data: data["annotations"].clear(), "no image of .* has a box"),

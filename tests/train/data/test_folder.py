@@ -3,7 +3,6 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -12,7 +11,6 @@ from torchvision.transforms import v2
 
 from fxbio.errors import DataError
 from fxbio.train.data import DataConfig, open_data
-from fxbio.train.data.images import read_image
 from fxbio.train.data.make_shapes import make_shapes
 from fxbio.train.data.packed import PackedStrings
 
@@ -117,19 +115,6 @@ def test_options_out_of_range_and_unknown_ones(folder: Path) -> None:
     assert "data.augment cannot be 'imagnet'" in message
     assert "did you mean 'imagenet'?" in message
     assert "did you mean 'folder'?" in error(folder, name="foldre")
-
-
-@pytest.mark.parametrize("mode", ["L", "RGBA", "CMYK", "P", "1"])
-def test_images_of_every_mode_become_rgb(mode: str, tmp_path: Path) -> None:
-    path = tmp_path / ("image.jpg" if mode == "CMYK" else "image.png")
-    Image.new("RGB", (5, 4), (255, 255, 255)).convert(mode).save(path)
-    assert np.asarray(read_image(path, 3)).shape == (4, 5, 3)
-    assert np.asarray(read_image(path, 1)).shape == (4, 5)
-
-
-def test_a_missing_image_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"gone\.jpg is missing"):
-        read_image(tmp_path / "gone.jpg", 3)
 
 
 def test_packed_strings_come_back_as_they_were() -> None:

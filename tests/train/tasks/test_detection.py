@@ -110,18 +110,48 @@ def test_ids_of_0_change_nothing(folder: Path, tmp_path: Path) -> None:
     assert min(item["image_id"] for item in evaluator.predictions()) == 0
 
 
-def test_the_numbers_are_those_of_pycocotools_on_the_files(
-    folder: Path, source: DataSource
-) -> None:
-    metrics, evaluator = evaluate(source, shaken(source))
+def by_hand(annotations: Path, predictions: Path) -> list[float]:
+    """What pycocotools says about two files."""
     with contextlib.redirect_stdout(io.StringIO()):
-        truth = COCO(str(folder / DataConfig.val_annotations))
-        reference = COCOeval(truth, truth.loadRes(evaluator.predictions()), "bbox")
+        truth = COCO(str(annotations))
+        reference = COCOeval(truth, truth.loadRes(str(predictions)), "bbox")
         reference.evaluate()
         reference.accumulate()
         reference.summarize()
+    stats: list[float] = reference.stats[:6].tolist()
+    return stats
+
+
+def with_oddities(folder: Path) -> None:
+    """Edit the annotations of the validation set."""
+    path = folder / DataConfig.val_annotations
+    data = json.loads(path.read_text())
+    boxes = data["annotations"]
+    data["images"].reverse()
+    boxes[1]["iscrowd"] = 1
+    boxes[2]["bbox"][2] = 0
+    boxes[3]["category_id"] = 77
+    boxes[4]["image_id"] = 7777
+    boxes[5]["area"] = 1e5
+    boxes[6]["bbox"] = [-5.5, -7.25, 40, 33.3]
+    path.write_text(json.dumps(data))
+
+
+def test_the_numbers_are_those_of_pycocotools_on_the_files(tmp_path: Path) -> None:
+    """Exactly, and with scores that are often equal, where the order decides."""
+    make_shapes_coco(tmp_path / "data", images=64, size=128)
+    with_oddities(tmp_path / "data")
+    source = opened(tmp_path / "data")
+    predictions = shaken(source)
+    for prediction in predictions.values():
+        prediction["scores"] = prediction["scores"].mul(4).ceil() / 4
+    metrics, evaluator = evaluate(source, predictions)
+    found = tmp_path / "predictions.json"
+    found.write_text(json.dumps(evaluator.predictions()))
     assert 0.1 < metrics["AP"] < 0.9
-    assert [metrics[name] for name in METRICS] == pytest.approx(reference.stats[:6].tolist())
+    assert [metrics[name] for name in METRICS] == by_hand(
+        tmp_path / "data" / DataConfig.val_annotations, found
+    )
 
 
 def test_no_detection_is_an_ap_of_0_with_a_note(source: DataSource) -> None:
