@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "attach_losses",
+    "averages_itself",
     "begin_update",
     "check_can_learn",
     "detach_losses",
@@ -57,6 +58,11 @@ def detach_losses(module: nn.Module, weights: tuple[BoundWeight, ...]) -> None:
         if handle is not None:
             handle.remove()
     vars(module).pop(_PASSES, None)
+
+
+def averages_itself(parameter: Tensor) -> bool:
+    """Whether a gradient is a mean over the backward passes of an update, and not their sum."""
+    return parameter in _hooked
 
 
 def begin_update(module: nn.Module) -> None:

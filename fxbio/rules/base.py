@@ -197,6 +197,12 @@ class Rule:
             return f"rule '{self.name}' serves {', '.join(self.ops)}, not {info.op}"
         return None
 
+    def unscalable(self) -> str | None:
+        """Why it cannot learn from a loss that is scaled, as in float16, or ``None`` if it can."""
+        if self.tied or not self.learns_by_gradient():
+            return None
+        return "its feedback learns from a loss of its own, which is not scaled"
+
     def in_words(self) -> str:
         """Where the error comes from, for rules that do not send it across their sites."""
         return ""

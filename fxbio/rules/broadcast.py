@@ -148,6 +148,11 @@ class BroadcastRule(Rule):
             return "labels are recovered from the error of an output of shape (N, K) alone"
         return None
 
+    def unscalable(self) -> str | None:
+        if not self.needs_labels:
+            return None
+        return "the labels are recovered from the error as it is"
+
     def unsupported(self, info: WeightInfo) -> str | None:
         if info.op == "norm":
             return f"rule '{self.name}' speaks of whole layers; scales of norms learn along"

@@ -74,6 +74,9 @@ class TargetRule(Rule):
         check_choice("reduction", self.reduction, ("mean", "sum"))
         object.__setattr__(self, "blocks", names("blocks", self.blocks))
 
+    def unscalable(self) -> str | None:
+        return "a target is made from the error of one sample as it is"
+
     @property
     def top(self) -> Top:
         """Where the targets begin."""

@@ -36,7 +36,7 @@ def assert_close(a: dict[str, Tensor], b: dict[str, Tensor], tolerance: float = 
         torch.testing.assert_close(a[name], b[name], rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.parametrize("rule", ["bp", "brsf"])
+@pytest.mark.parametrize("rule", ["bp", "brsf", "kp", "ia", "dgl", "tp"])
 def test_accumulated_parts_are_the_whole_batch(tmp_path: Path, rule: str) -> None:
     whole = weights_after(tmp_path / "1", rule=rule)
     parts = weights_after(tmp_path / "4", "train.accumulate=4", rule=rule)
@@ -49,9 +49,15 @@ def test_channels_last_changes_nothing_but_rounding(tmp_path: Path) -> None:
     assert_close(plain, other, 1e-3)
 
 
+@pytest.mark.parametrize("parts", [1, 2])
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_lower_precisions_learn(tmp_path: Path, precision: str) -> None:
-    settings = recipe(f"train.precision={precision}", "train.epochs=6", model="plain")
+def test_lower_precisions_learn(tmp_path: Path, precision: str, parts: int) -> None:
+    settings = recipe(
+        f"train.precision={precision}",
+        f"train.accumulate={parts}",
+        "train.epochs=6",
+        model="plain",
+    )
     assert train(settings, tmp_path, data=source()).metrics["top1"] == 1.0
 
 
@@ -118,6 +124,23 @@ def test_a_deterministic_run_repeats_itself(tmp_path: Path) -> None:
     finally:
         torch.use_deterministic_algorithms(False)
     assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+@pytest.mark.parametrize(
+    ("override", "products", "convolutions"),
+    [("tf32=true", True, True), ("tf32=false", False, False), ("tf32=null", False, True)],
+)
+def test_tensorfloat_is_switched_for_each_run(
+    tmp_path: Path, override: str, products: bool, convolutions: bool
+) -> None:
+    backends = torch.backends
+    backends.cuda.matmul.allow_tf32, backends.cudnn.allow_tf32 = not products, not convolutions
+    try:
+        train(recipe(f"train.{override}", "train.epochs=1"), tmp_path, data=source())
+        assert backends.cuda.matmul.allow_tf32 is products
+        assert backends.cudnn.allow_tf32 is convolutions
+    finally:
+        backends.cuda.matmul.allow_tf32, backends.cudnn.allow_tf32 = False, True
 
 
 def test_a_profile_is_written(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,9 @@ from tests.train.tiny import recipe, source
 RANKS = 2
 OFTEN = "checkpoint.every_steps=2"
 EMA = "train.ema=0.9"
+TURNS = "train.phases=[inverse, forward]"
+RULES = ("fa", "sa", "dgl", "tp")
+"""Of every way in which a gradient depends on the size of the batch; none draws noise."""
 
 
 def free_port() -> int:
@@ -41,7 +45,8 @@ def work(rank: int, folder: str, ports: list[int]) -> None:
     os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback[0])
     here = Path(folder)
     scenarios = [
-        plain,
+        *(partial(plain, rule) for rule in RULES),
+        phased,
         straight,
         stopped,
         resumed,
@@ -55,9 +60,14 @@ def work(rank: int, folder: str, ports: list[int]) -> None:
         scenario(here, rank)
 
 
-def plain(folder: Path, rank: int) -> None:
-    settings = recipe("train.batch_size=16", "train.accumulate=2", model="plain", rule="fa")
-    train(settings, folder / "plain", data=source(48, 21))
+def plain(rule: str, folder: Path, rank: int) -> None:
+    settings = recipe("train.batch_size=16", "train.accumulate=2", model="deep", rule=rule)
+    train(settings, folder / rule, data=source(48, 21))
+
+
+def phased(folder: Path, rank: int) -> None:
+    settings = recipe("train.batch_size=16", "train.accumulate=2", TURNS, model="deep", rule="tp")
+    train(settings, folder / "phased", data=source(48, 21))
 
 
 def straight(folder: Path, rank: int) -> None:
@@ -134,17 +144,21 @@ def state(folder: Path) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ranks")
-    ports = [free_port() for _ in range(8)]
+    ports = [free_port() for _ in range(8 + len(RULES))]
     torch.multiprocessing.spawn(work, args=(str(folder), ports), nprocs=RANKS)
     return folder
 
 
-def test_two_ranks_are_one_rank_with_the_whole_batch(ran: Path, tmp_path: Path) -> None:
-    settings = recipe("train.batch_size=16", model="plain", rule="fa")
+@pytest.mark.parametrize(
+    ("name", "rule", "overrides"), [*((r, r, []) for r in RULES), ("phased", "tp", [TURNS])]
+)
+def test_two_ranks_are_one_rank_with_the_whole_batch(
+    ran: Path, tmp_path: Path, name: str, rule: str, overrides: list[str]
+) -> None:
+    settings = recipe("train.batch_size=16", *overrides, model="deep", rule=rule)
     outcome = train(settings, tmp_path, data=source(48, 21))
-    two, one = state(ran / "plain"), state(tmp_path)
-    for name, weight in one["model"]["weights"].items():
-        torch.testing.assert_close(two["model"]["weights"][name], weight)
+    two, one = state(ran / name), state(tmp_path)
+    torch.testing.assert_close(two["model"]["weights"], one["model"]["weights"])
     assert_same(two["model"]["feedback"], one["model"]["feedback"])
     assert two["progress"]["metrics"] == pytest.approx(outcome.metrics)
     assert outcome.metrics["samples"] == 21

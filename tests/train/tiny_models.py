@@ -38,3 +38,10 @@ class Explode(nn.Module):
 def explosive() -> nn.Module:
     """Its third layer is the culprit."""
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), Explode(), nn.Linear(16, 2))
+
+
+def deep() -> nn.Module:
+    """As ``plain`` with a layer more, so that every rule of target propagation has an inverse."""
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(64, 16), nn.Tanh(), nn.Linear(16, 8), nn.Tanh(), nn.Linear(8, 2)
+    )

@@ -18,6 +18,7 @@ from fxbio.plugins import load_entry_points, load_plugin
 from fxbio.policy import Plan, Policy
 from fxbio.record.record import plan_of
 from fxbio.reference import load_reference
+from fxbio.train.build.check_rules import check_rules
 from fxbio.train.config import Recipe
 from fxbio.train.config.sections import PolicyConfig
 from fxbio.train.parallel.world import World
@@ -34,7 +35,7 @@ def build_model(recipe: Recipe, inputs: Any, world: World) -> nn.Module:
         world: where it goes.
 
     Raises:
-        FxbioError: when the model cannot be built, or the policy does not fit it.
+        FxbioError: when the model cannot be built, or the policy does not fit it or the recipe.
     """
     policy = read_policy(recipe.policy)
     settings = recipe.model
@@ -42,6 +43,7 @@ def build_model(recipe: Recipe, inputs: Any, world: World) -> nn.Module:
         settings.reference, settings.args, settings.weights, seed=recipe.train.seed
     )
     model = transform(loaded.model, policy, inputs, inplace=True)
+    check_rules(recipe, plan_of(model))
     if recipe.train.sync_bn:
         model = _synchronised(model, world)
     model.to(world.device).to(memory_format=memory_format(recipe))
@@ -87,20 +89,21 @@ class FeedbackFirst(nn.Module):
         return no_sync()
 
 
-def wrap(model: nn.Module, world: World) -> nn.Module:
+def wrap(model: nn.Module, recipe: Recipe, world: World) -> nn.Module:
     """The model as it is called in training: in DDP, and with what a rule needs before a step."""
     plan = plan_of(model)
-    parallel = model if world.size == 1 else _distributed(model, plan, world)
+    parallel = model if world.size == 1 else _distributed(model, plan, recipe, world)
     stepwise = any(getattr(plan.rule_of(a), "iterations", 0) for a in plan.rewritten())
     return FeedbackFirst(parallel) if stepwise else parallel
 
 
-def _distributed(model: nn.Module, plan: Plan, world: World) -> nn.Module:
+def _distributed(model: nn.Module, plan: Plan, recipe: Recipe, world: World) -> nn.Module:
     stops = any(not plan.rule_of(a).passes_error for a in plan.rewritten())
     return DistributedDataParallel(
         model,
         device_ids=[world.device] if world.device.type == "cuda" else None,
-        find_unused_parameters=stops,  # below a rule that stops the error nothing gets a gradient
+        # Below a rule that stops the error nothing gets a gradient, nor what another phase trains.
+        find_unused_parameters=stops or recipe.train.takes_turns,
         gradient_as_bucket_view=True,
     )
 

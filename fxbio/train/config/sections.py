@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from fxbio.targets.phase import Phase
 from fxbio.train.config.checked import NEAR_RECIPE, above_zero, fail, not_negative
 
 __all__ = [
@@ -164,6 +165,10 @@ class TrainConfig:
     compile: bool = False
     """Compile the model in place; the keys of its state dict stay."""
 
+    tf32: bool | None = None
+    """TensorFloat-32, faster and with a mantissa of 10 bits, on CUDA in fp32: true for matrix
+    products and convolutions, false for neither; by default for convolutions, as in PyTorch."""
+
     deterministic: bool = False
     """Only deterministic kernels; the same numbers again on the same machine."""
 
@@ -172,6 +177,13 @@ class TrainConfig:
 
     clip_norm: float | None = None
     """Largest norm of all gradients together."""
+
+    phases: tuple[Phase, ...] = ()
+    """What learns under target propagation, an epoch each and then over again: [inverse, forward]
+    alternates. By default blocks and inverses learn at once."""
+
+    inverse_epochs: int = 0
+    """Epochs at the beginning in which inverses learn alone."""
 
     ema: float | None = None
     """Decay of a moving average of the weights, which is then what is evaluated."""
@@ -194,9 +206,21 @@ class TrainConfig:
     def __post_init__(self) -> None:
         above_zero(self, "epochs", "batch_size", "accumulate", "eval_every")
         above_zero(self, "eval_batch_size", "clip_norm")
-        not_negative(self, "sanity_batches", "profile_steps")
+        not_negative(self, "sanity_batches", "profile_steps", "inverse_epochs")
         if self.ema is not None and not 0 < self.ema < 1:
             fail("ema", "must lie between 0 and 1, for example 0.999")
+
+    @property
+    def takes_turns(self) -> bool:
+        """Whether blocks and inverses do not always learn at once."""
+        return bool(self.phases or self.inverse_epochs)
+
+    def phase(self, epoch: int) -> Phase:
+        """What learns in an epoch, counted from 0, under rules of target propagation."""
+        if epoch < self.inverse_epochs:
+            return "inverse"
+        turns = self.phases or ("both",)
+        return turns[(epoch - self.inverse_epochs) % len(turns)]
 
 
 @dataclass(frozen=True)

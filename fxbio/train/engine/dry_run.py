@@ -40,7 +40,8 @@ def _first_step(session: Session) -> list[str]:
     parts = list(islice(session.train_loader, session.recipe.train.accumulate))
     session.schedule.apply(session.optimizer, 0)
     start = time.perf_counter()
-    losses, finite = backward(session, parts)
+    with session.phase():
+        losses, finite = backward(session, parts)
     if session.world.agree(not finite)[0]:
         raise TrainError("the first loss or gradient is not finite", notes=[str(losses)])
     update(session)

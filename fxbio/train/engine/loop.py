@@ -51,8 +51,9 @@ class Loop:
             self._measure_alignment()
         with self.outputs.profiling(session.recipe.train.profile_steps) as profiled:
             while session.sampler.epoch < session.recipe.train.epochs:
-                for _ in self.steps():
-                    profiled()
+                with session.phase():
+                    for _ in self.steps():
+                        profiled()
                 self._finish_epoch()
 
     def save(self, *, best: bool = False) -> None:

@@ -14,6 +14,7 @@ from torch.amp import GradScaler
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
+from fxbio.bind.feedback_training import set_phase
 from fxbio.errors import ConfigError
 from fxbio.train.build.ema import Average
 from fxbio.train.build.model import build_model, memory_format, wrap
@@ -21,6 +22,7 @@ from fxbio.train.build.optimizer import build_optimizer
 from fxbio.train.build.precision import Precision
 from fxbio.train.build.schedule import Schedule
 from fxbio.train.config import Recipe
+from fxbio.train.config.sections import TrainConfig
 from fxbio.train.data import DataSource, EpochSampler, EvalSampler, make_loader
 from fxbio.train.parallel.world import World
 from fxbio.train.state.rng import seed_everything
@@ -82,6 +84,19 @@ class Session:
         """Epochs trained so far."""
         return self.progress.step / self.schedule.steps_per_epoch
 
+    @contextmanager
+    def phase(self) -> Iterator[None]:
+        """Inside, what learns under target propagation is what this epoch is for."""
+        train = self.recipe.train
+        if not train.takes_turns:
+            yield
+            return
+        set_phase(self.model, train.phase(self.sampler.epoch))
+        try:
+            yield
+        finally:
+            set_phase(self.model, "both")
+
     def moved(self, batch: Any) -> Any:
         """A batch on the device of this process."""
         return self.task.move(batch, self.world.device, memory_format(self.recipe))
@@ -124,7 +139,7 @@ def _end_workers(loader: DataLoader[Any]) -> None:
 
 def _build(recipe: Recipe, world: World, source: DataSource, task: Task) -> Session:
     train = recipe.train
-    _fix_kernels(train.deterministic)
+    _fix_kernels(train)
     seed_everything(train.seed)
     share = _share(recipe, world)
     sampler = EpochSampler(
@@ -147,7 +162,7 @@ def _build(recipe: Recipe, world: World, source: DataSource, task: Task) -> Sess
         source=source,
         task=task,
         model=model,
-        parallel=wrap(model, world),
+        parallel=wrap(model, recipe, world),
         optimizer=build_optimizer(recipe.optim, model),
         scaler=precision.scaler(),
         precision=precision,
@@ -173,11 +188,14 @@ def _build(recipe: Recipe, world: World, source: DataSource, task: Task) -> Sess
     )
 
 
-def _fix_kernels(deterministic: bool) -> None:
-    if deterministic:
+def _fix_kernels(train: TrainConfig) -> None:
+    """Which kernels this process uses from now on, whatever a run before it has set."""
+    if train.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # or cuBLAS refuses
-    torch.use_deterministic_algorithms(deterministic)
-    torch.backends.cudnn.benchmark = not deterministic
+    torch.use_deterministic_algorithms(train.deterministic)
+    torch.backends.cudnn.benchmark = not train.deterministic
+    torch.backends.cuda.matmul.allow_tf32 = train.tf32 is True
+    torch.backends.cudnn.allow_tf32 = train.tf32 is not False
 
 
 def _share(recipe: Recipe, world: World) -> int:

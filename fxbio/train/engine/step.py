@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
+from fxbio.bind.local_losses import averages_itself
 from fxbio.train.engine.session import Session
 
 __all__ = ["backward", "update"]
@@ -19,7 +20,8 @@ __all__ = ["backward", "update"]
 def backward(session: Session, batches: Sequence[Any]) -> tuple[dict[str, float], bool]:
     """Loss and gradients of the parts of a batch.
 
-    The gradients of all parts are summed on each process before they are sent, once.
+    The gradients of all parts are summed on each process before they are sent, once; what the
+    optimizer gets is their mean, for every rule that of the gradients of each part taken alone.
 
     Returns:
         The losses with the norm of the gradient, and whether all of it is finite here.
@@ -27,10 +29,11 @@ def backward(session: Session, batches: Sequence[Any]) -> tuple[dict[str, float]
     totals: dict[str, Tensor] = {}
     for number, batch in enumerate(batches):
         with _gradients_stay(session.parallel, number < len(batches) - 1):
-            losses = _one_part(session, session.moved(batch), len(batches))
+            losses = _one_part(session, session.moved(batch))
         for name, value in losses.items():
-            totals[name] = totals.get(name, 0.0) + value
+            totals[name] = totals.get(name, 0.0) + value / len(batches)
     session.scaler.unscale_(session.optimizer)
+    _divide_gradients(session, len(batches))
     norm = _norm_of_gradients(session)
     values = torch.stack([*totals.values(), norm.to(session.world.device)]).tolist()
     named = dict(zip([*totals, "grad_norm"], values, strict=True))
@@ -50,12 +53,12 @@ def update(session: Session) -> None:
     session.progress.step += 1
 
 
-def _one_part(session: Session, batch: Any, parts: int) -> dict[str, Tensor]:
+def _one_part(session: Session, batch: Any) -> dict[str, Tensor]:
     with session.precision.autocast():
         losses = session.task.loss(session.parallel, batch)
-    scaled: Tensor = session.scaler.scale(losses["loss"] / parts)
+    scaled: Tensor = session.scaler.scale(losses["loss"])
     scaled.backward()
-    return {name: value.detach().float() / parts for name, value in losses.items()}
+    return {name: value.detach().float() for name, value in losses.items()}
 
 
 def _gradients_stay(model: nn.Module, stay: bool) -> AbstractContextManager[None]:
@@ -63,8 +66,25 @@ def _gradients_stay(model: nn.Module, stay: bool) -> AbstractContextManager[None
     return no_sync() if stay and no_sync is not None else nullcontext()
 
 
+def _divide_gradients(session: Session, parts: int) -> None:
+    """From sums over parts to means.
+
+    Not the losses are divided: targets and labels are made from the error of a part as it is, and
+    the losses of inverses join in with a factor of their own.
+    """
+    if parts == 1:
+        return
+    for weight in _weights(session):
+        if weight.grad is not None and not averages_itself(weight):
+            weight.grad.div_(parts)
+
+
+def _weights(session: Session) -> list[Tensor]:
+    return [p for group in session.optimizer.param_groups for p in group["params"]]
+
+
 def _norm_of_gradients(session: Session) -> Tensor:
-    weights = [p for group in session.optimizer.param_groups for p in group["params"]]
+    weights = _weights(session)
     norm = get_total_norm([p.grad for p in weights if p.grad is not None])
     limit = session.recipe.train.clip_norm
     if limit is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fxbio.record.record import plan_of
+from fxbio.train.config.sections import TrainConfig
 from fxbio.train.engine.session import Session
 
 __all__ = ["summary_lines"]
@@ -26,12 +27,20 @@ def summary_lines(session: Session) -> list[str]:
         f"optim    {optim.name}, lr {optim.lr:g} for the whole batch, {_schedule(session)}",
         f"length   {train.epochs} epochs x {session.schedule.steps_per_epoch} steps = "
         f"{session.schedule.steps:,} steps",
+        *([f"phases   {_phases(train)}"] if train.takes_turns else ()),
     ]
 
 
 def _rules(session: Session) -> str:
     totals = plan_of(session.model).totals()
     return "; ".join(f"{t.rule}: {t.weights} weights, {t.share:.0%}" for t in totals)
+
+
+def _phases(train: TrainConfig) -> str:
+    turns = ", ".join(train.phases) or "both"
+    what = f"{turns} by turns, an epoch each" if len(train.phases) > 1 else turns
+    first = train.inverse_epochs
+    return f"{first} epoch{'s' * (first > 1)} inverse, then {what}" if first else what
 
 
 def _schedule(session: Session) -> str:

@@ -29,8 +29,8 @@ class MetricsFile:
         self.path = path
         if path.exists():
             write_text(path, "".join(_until(path, step)))
-        self._file = path.open("a", buffering=1)
         self._board = _summary_writer(tensorboard, step) if tensorboard else None
+        self._file = path.open("a", buffering=1)
 
     def write(self, kind: str, step: int, values: Mapping[str, float]) -> None:
         """Append a line: ``train`` or ``eval``."""
