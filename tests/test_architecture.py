@@ -20,7 +20,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("fxbio.rules",),
     ("fxbio.ops",),  # an op is given the name of its rule
     ("fxbio.graph", "fxbio.policy"),
-    ("fxbio.targets", "fxbio.bind.attached"),  # what a target is attached as
+    ("fxbio.targets",),
     ("fxbio.bind", "fxbio.record", "fxbio.verification", "fxbio.parameter_groups"),
     ("fxbio.passes",),
     ("fxbio", "fxbio.api", "fxbio.record.folder"),

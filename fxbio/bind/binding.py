@@ -28,6 +28,7 @@ __all__ = [
     "Targets",
     "Unit",
     "added_names",
+    "binding_of",
     "resolve_attribute",
 ]
 
@@ -214,6 +215,12 @@ def added_names(binding: ModuleBinding) -> tuple[str, ...]:
     """Attributes of a rewritten module that the stock one does not have."""
     feedback = (name for w in binding.weights for name in (w.feedback, w.learned))
     return (*(name for name in feedback if name is not None), *binding.attached)
+
+
+def binding_of(module: nn.Module) -> ModuleBinding:
+    """What is rewritten in a module so far; an empty binding if nothing is."""
+    binding: ModuleBinding = vars(module).get(BINDING, ModuleBinding(()))
+    return binding
 
 
 def resolve_attribute(module: nn.Module, path: str) -> Any:

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
-from fxbio.bind.binding import Delivery, Head, Routes, Unit
-from fxbio.bind.classes import bind_module, binding_of, mark_module
+from fxbio.bind.binding import Delivery, Head, Routes, Unit, binding_of
+from fxbio.bind.classes import bind_module, mark_module
 from fxbio.bind.install import leave_to_each_rank
+from fxbio.bind.loading import accept_stock_checkpoints
 from fxbio.bind.observe import Observed, observe
 from fxbio.bind.receivers import receiver_info, refused
 from fxbio.bind.routed_units import RoutedUnit, routed_units
@@ -181,3 +182,4 @@ def _attach(model: nn.Module, parts: _Parts, sources: tuple[str, ...], persist: 
     routes = Routes(parts.units, sources, parts.deliveries)
     attached = (*binding.attached, *parts.matrices, *parts.parameters)
     bind_module(model, replace(binding, routes=routes, attached=attached))
+    accept_stock_checkpoints(model)

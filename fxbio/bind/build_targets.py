@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 
 from torch import nn
 
-from fxbio.bind.binding import Targets
-from fxbio.bind.classes import bind_module, binding_of, mark_module
+from fxbio.bind.binding import Targets, binding_of
+from fxbio.bind.classes import bind_module, mark_module
 from fxbio.bind.install import leave_to_each_rank
+from fxbio.bind.loading import accept_stock_checkpoints
 from fxbio.errors import PolicyError
 from fxbio.graph.blocks import Block, partition
 from fxbio.graph.model_graph import ModelGraph
@@ -81,6 +82,7 @@ def _wire(
         units[path] = _attach(model, host, targets[block.name])
     bind_module(model, replace(binding_of(model), targets=Targets(units, tuple(ends))))
     leave_to_each_rank(model, _trained_apart(model, units.values()))
+    accept_stock_checkpoints(model)
 
 
 def _begin(model: nn.Module, graph: ModelGraph, plan: Plan, block: Block) -> str:

@@ -13,16 +13,15 @@ from typing import Any
 
 from torch import nn
 
-from fxbio.bind.binding import BINDING, Mark, ModuleBinding, added_names
+from fxbio.bind.binding import BINDING, Mark, ModuleBinding, added_names, binding_of
 from fxbio.bind.leaf import LEAF_FORWARDS
-from fxbio.bind.loading import accept_stock_checkpoints, forget_checkpoints
 from fxbio.bind.routes import MarkForward, RouteForward
 from fxbio.bind.scope import ScopeForward
 from fxbio.bind.target_forward import TargetForward
 from fxbio.bind.updates import forget_updates, track_updates
 from fxbio.graph.leaves import linear_leaf_kind
 
-__all__ = ["bind_module", "binding_of", "is_bound", "mark_module", "stock_class", "unbind_module"]
+__all__ = ["bind_module", "is_bound", "mark_module", "stock_class", "unbind_module"]
 
 
 _NEW_OBJECT: Any = vars(copyreg)["__newobj__"]
@@ -45,24 +44,6 @@ class BoundModule:
             )
         return (_new_bound, (self._fxbio_base, self._fxbio_forwards), *rest)
 
-    def _load_from_state_dict(
-        self,
-        state_dict: dict[str, Any],
-        prefix: str,
-        local_metadata: dict[str, Any],
-        strict: bool,
-        missing_keys: list[str],
-        unexpected_keys: list[str],
-        error_msgs: list[str],
-    ) -> None:
-        """As ``nn.Module`` does, but a stock checkpoint lacks nothing: it has none of ours."""
-        super()._load_from_state_dict(  # type: ignore[misc]
-            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
-        )
-        own = {prefix + name for name in added_names(getattr(self, BINDING))}
-        if not own & state_dict.keys():
-            missing_keys[:] = [key for key in missing_keys if key not in own]
-
     def __setstate__(self, state: Any) -> None:
         super().__setstate__(state)  # type: ignore[misc]
         track_updates(self)  # type: ignore[arg-type]
@@ -74,14 +55,6 @@ def bind_module(module: nn.Module, binding: ModuleBinding) -> None:
     object.__setattr__(module, BINDING, binding)
     module.__class__ = bound_class(type(module), _forwards_for(module, binding))
     track_updates(module)
-    if any(weight.has_history for weight in binding.weights):
-        accept_stock_checkpoints(module)
-
-
-def binding_of(module: nn.Module) -> ModuleBinding:
-    """What is rewritten in a module so far; an empty binding if nothing is."""
-    binding: ModuleBinding = vars(module).get(BINDING, ModuleBinding(()))
-    return binding
 
 
 def mark_module(module: nn.Module, name: str, *events: str) -> None:
@@ -100,7 +73,6 @@ def mark_module(module: nn.Module, name: str, *events: str) -> None:
 def unbind_module(module: nn.Module) -> None:
     """Give a module its own class back and take away what binding added."""
     forget_updates(module)
-    forget_checkpoints(module)
     for name in added_names(getattr(module, BINDING)):
         delattr(module, name)
     module.__class__ = stock_class(module)

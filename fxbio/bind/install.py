@@ -50,8 +50,7 @@ def install(model: nn.Module, pending: dict[str, PendingModule], *, persist: boo
             undo.pop_all()
         ignored += [f"{path}.{name}" if path else name for name in parts.feedback]
     leave_to_each_rank(model, ignored)
-    if any(weight.has_history for parts in pending.values() for weight in parts.weights):
-        accept_stock_checkpoints(model)
+    accept_stock_checkpoints(model)
 
 
 def leave_to_each_rank(model: nn.Module, names: list[str]) -> None:

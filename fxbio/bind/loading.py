@@ -1,40 +1,74 @@
-"""Checkpoints and feedback with a history: a stock checkpoint has none, and still loads strictly.
+"""Checkpoints of models with rules: a stock one has nothing of what fxbio adds, and still loads.
 
-A checkpoint with all the feedback of a model restores it. One with none of it leaves learned
-feedback as it is and makes copies of weights anew. One with a part of it is of another model.
+A checkpoint with all of it restores it. One with none of it leaves it as it is, except feedback
+that remembers weights of the past, which is drawn again from those that were loaded. One with a
+part of it is damaged or of another model: what it lacks is reported as missing, as torch does.
+
+The outermost module of a load sees the whole checkpoint, so it decides for all below it: it puts
+into the state what is lacking there, and those below find nothing to decide.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from fxbio.bind.binding import BINDING, BoundWeight, ModuleBinding
+from fxbio.bind.binding import BoundWeight, added_names, binding_of
 from fxbio.bind.updates import track_updates
 from fxbio.ops.transport import parse_rule
 from fxbio.rules.draw import feedback_generator
 
 __all__ = ["accept_stock_checkpoints", "forget_checkpoints"]
 
-_RESTART = "_fxbio_restart"
-"""Attribute of a module whose feedback was not in the checkpoint that is being loaded."""
+_LACKING = "_fxbio_lacking"
+"""Attribute of a module while a checkpoint is loaded that lacks something it carries."""
 
 
-def accept_stock_checkpoints(module: nn.Module) -> None:
-    """Have a module, and all in it, load checkpoints without feedback."""
-    forget_checkpoints(module)
-    module.register_load_state_dict_pre_hook(_before_loading)
-    module.register_load_state_dict_post_hook(_after_loading)
+class _Addition(NamedTuple):
+    """An entry of a ``state_dict`` that the stock model does not have."""
+
+    home: nn.Module
+    name: str
+    """Of the attribute that was added."""
+    key: str
+    value: Any
 
 
-def forget_checkpoints(module: nn.Module) -> None:
+def accept_stock_checkpoints(model: nn.Module) -> None:
+    """Have a model and every part of it load checkpoints without what was added to it."""
+    forget_checkpoints(model)
+    for module in model.modules():
+        if next(_additions(module, ""), None) is not None:
+            module.register_load_state_dict_pre_hook(_before_loading)
+            module.register_load_state_dict_post_hook(_after_loading)
+
+
+def forget_checkpoints(model: nn.Module) -> None:
     """Undo ``accept_stock_checkpoints``."""
-    for hooks in (module._load_state_dict_pre_hooks, module._load_state_dict_post_hooks):
-        for key, hook in [*hooks.items()]:
-            if getattr(hook, "hook", hook) in (_before_loading, _after_loading):
-                del hooks[key]
+    for module in model.modules():
+        vars(module).pop(_LACKING, None)
+        for hooks in (module._load_state_dict_pre_hooks, module._load_state_dict_post_hooks):
+            for key, hook in [*hooks.items()]:
+                if getattr(hook, "hook", hook) in (_before_loading, _after_loading):
+                    del hooks[key]
+
+
+def _additions(module: nn.Module, prefix: str) -> Iterator[_Addition]:
+    """What fxbio added to a module and below it, as far as checkpoints have it.
+
+    A module that has several names has as many entries.
+    """
+    for path, home in module.named_modules(prefix=prefix[:-1], remove_duplicate=False):
+        for name in added_names(binding_of(home)):
+            key, value = f"{path}.{name}" if path else name, getattr(home, name)
+            if isinstance(value, nn.Module):
+                state = value.state_dict(prefix=f"{key}.", keep_vars=True)
+                yield from (_Addition(home, name, *entry) for entry in state.items())
+            elif name not in home._non_persistent_buffers_set:
+                yield _Addition(home, name, key, value)
 
 
 def _before_loading(
@@ -46,27 +80,22 @@ def _before_loading(
     missing: list[str],
     *rest: Any,
 ) -> None:
-    """Fill the feedback in where the checkpoint has none at all, else say what is missing."""
-    homes = [
-        (home, {f"{prefix}{path}{'.' if path else ''}{name}": name for name in _kept(home)})
-        for path, home in module.named_modules()
-    ]
-    homes = [(home, keys) for home, keys in homes if keys]
-    bare = [(home, keys) for home, keys in homes if not any(key in state for key in keys)]
-    for home, keys in bare:
-        if len(bare) < len(homes):
-            missing.extend(keys)
-            continue
-        vars(home)[_RESTART] = True
-        state.update({key: getattr(home, name) for key, name in keys.items()})
+    """Put into the state what it lacks; report it unless all of it is lacking."""
+    additions = [*_additions(module, prefix)]
+    lacking = [each for each in additions if each.key not in state]
+    if strict and len(lacking) < len(additions):
+        missing.extend(each.key for each in lacking)
+    for each in lacking:
+        state[each.key] = each.value
+        vars(each.home).setdefault(_LACKING, {})[each.name] = missing
 
 
 def _after_loading(module: nn.Module, incompatible: Any) -> None:
-    if BINDING not in vars(module):
-        return
     track_updates(module)  # loading may have exchanged the parameters
-    if vars(module).pop(_RESTART, False):
-        for bound in getattr(module, BINDING).weights:
+    lacking = vars(module).pop(_LACKING, {})
+    for bound in binding_of(module).weights:
+        # The list of missing keys is that of one load: another may have failed half-way.
+        if lacking.get(bound.feedback) is incompatible.missing_keys:
             _draw_again(module, bound)
 
 
@@ -77,15 +106,6 @@ def _draw_again(module: nn.Module, bound: BoundWeight) -> None:
     if drawn is None or not rule.remembers:
         return
     generator = feedback_generator(bound.seed, bound.weight)
-    fresh: Tensor | None = rule.draw(bound.weight_of(module), bound.info, generator)
+    fresh = rule.draw(bound.weight_of(module), bound.info, generator)
     assert fresh is not None
     drawn.copy_(fresh)
-
-
-def _kept(module: nn.Module) -> list[str]:
-    """The names of what a module keeps of feedback with a history."""
-    binding: ModuleBinding | None = vars(module).get(BINDING)
-    weights = () if binding is None else binding.weights
-    learned = [w.learned for w in weights if w.learned is not None]
-    drawn = [w.feedback for w in weights if w.feedback and parse_rule(w.rule).remembers]
-    return learned + drawn

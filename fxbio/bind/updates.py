@@ -16,7 +16,14 @@ import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from fxbio.bind.binding import BINDING, UPDATES, BoundWeight, ModuleBinding, resolve_attribute
+from fxbio.bind.binding import (
+    BINDING,
+    UPDATES,
+    BoundWeight,
+    ModuleBinding,
+    binding_of,
+    resolve_attribute,
+)
 from fxbio.bind.local_losses import attach_losses, begin_update, detach_losses
 from fxbio.bind.optimizers import check_optimizer, forget_optimizers
 from fxbio.ops.transport import parse_rule
@@ -37,12 +44,12 @@ _hooks: list[Any] = []
 
 def track_updates(module: nn.Module) -> None:
     """Have a rewritten module follow optimizer steps, if its feedback learns or is redrawn."""
-    binding: ModuleBinding = getattr(module, BINDING)
-    if not any(_follows(weight) for weight in binding.weights):
+    weights = binding_of(module).weights
+    if not any(_follows(weight) for weight in weights):
         return
     if not hasattr(module, UPDATES):
         object.__setattr__(module, UPDATES, 0)
-    attach_losses(module, binding.weights)
+    attach_losses(module, weights)
     _tracked.add(module)
     if not _hooks:
         _hooks.append(register_optimizer_step_post_hook(_after_step))

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fxbio.bind.attached import Attached
 from fxbio.ops.add_loss import add_loss
 from fxbio.rules.target_propagation import DifferenceReconstruction, TargetRule
 from fxbio.targets.auxiliary import AuxiliaryUnits
@@ -22,7 +21,7 @@ __all__ = ["BlockTarget"]
 Map = Callable[[Tensor], Tensor]
 
 
-class BlockTarget(Attached):
+class BlockTarget(nn.Module):
     """The inverse of a block, its loss, and the error that it sends below.
 
     It holds parameters and plain values only, so it can be copied, pickled, moved and saved as any

@@ -247,6 +247,11 @@ def test_stock_checkpoints_load_and_partial_ones_do_not() -> None:
     partial = {k: v for k, v in model.state_dict().items() if not k.endswith("inverse.0.bias")}
     with pytest.raises(RuntimeError, match="Missing key"):
         model.load_state_dict(partial)
+    blocks = {key.partition(".fxbio_target")[0] for key in partial if "fxbio_target" in key}
+    gone = max(blocks)
+    others = {k: v for k, v in model.state_dict().items() if not k.startswith(f"{gone}.fxbio")}
+    with pytest.raises(RuntimeError, match=rf"Missing key\(s\).*{gone}\.fxbio_target\.inverse"):
+        model.load_state_dict(others)
 
 
 def test_revert_leaves_nothing() -> None:
