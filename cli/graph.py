@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from fxbio.cli.console import log
 from fxbio.cli.main import EXIT_CODES
 from fxbio.cli.options import MODEL_HELP, ModelRequest, model_options
+from fxbio.cli.subject import load_subject, own_policy_option
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from fxbio.graph.inputs import ExampleInputs
+    from fxbio.policy import Policy
 
 __all__ = ["command"]
 
@@ -18,14 +26,8 @@ __all__ = ["command"]
     short_help="Draw the forward path and the way of the errors.",
     epilog=f"{MODEL_HELP}\n\n{EXIT_CODES}",
 )
-@model_options()
-@click.option(
-    "--policy",
-    "-p",
-    "policy_file",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="The policy, a YAML file. Without one everything learns by backprop.",
-)
+@model_options("FOLDER|MODEL")
+@own_policy_option
 @click.option(
     "--out",
     "-o",
@@ -44,21 +46,33 @@ def command(request: ModelRequest, policy_file: Path | None, out: Path, level: s
     """Draw the forward path of a model and, beside it, the way of the errors.
 
     Boxes are coloured by rule. Beside each stands what carries its error back: the weight W, its
-    signs, a matrix B, a learned inverse, and arrows show where the forward weight is read.
+    signs, a matrix B, a learned inverse, and arrows show where the forward weight is read. FOLDER
+    is what `fxbio transform` wrote; a MODEL without --policy learns by backprop.
 
     \b
     Examples:
       fxbio graph torchvision:resnet18 --policy ss.yaml -o resnet18.svg
-      fxbio graph model.py --policy mixed.yaml -o model.html --level site
+      fxbio graph resnet18-ss/ -o resnet18.html --level site
       fxbio graph model.py --policy dfa.yaml -o model.mmd
     """
-    import fxbio
     from fxbio.pictures import check_format, draw, save
 
     check_format(out)
-    policy = None if policy_file is None else fxbio.Policy.from_yaml(policy_file)
-    loaded, inputs = request.load()
-    picture = draw(loaded.model, policy, inputs, level="site" if level == "site" else "block")
+    model, policy, inputs = _load(request, policy_file)
+    picture = draw(model, policy, inputs, level="site" if level == "site" else "block")
     save(picture, out)
     boxes = sum(node.kind == "box" for node in picture.nodes)
     log(f"{out}: {boxes} boxes, {out.stat().st_size / 1000:.0f} kB")
+
+
+def _load(
+    request: ModelRequest, policy_file: Path | None
+) -> tuple[nn.Module, Policy | None, ExampleInputs | None]:
+    """A MODEL is drawn from its plan alone: feedback may be too large to be made for a picture."""
+    import fxbio
+
+    if policy_file is None or Path(request.reference).is_dir():
+        model, inputs = load_subject(request, policy_file)
+        return model, None, inputs
+    loaded, inputs = request.load()
+    return loaded.model, fxbio.Policy.from_yaml(policy_file), inputs

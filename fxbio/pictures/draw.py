@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 from torch import fx, nn
 
+from fxbio.api import revert
 from fxbio.graph.capture import capture
 from fxbio.graph.dataflow import activation_flow
 from fxbio.graph.model_graph import ModelGraph
@@ -21,6 +23,7 @@ from fxbio.pictures.picture import LegendEntry, Level, Node, Picture
 from fxbio.pictures.wiring import INPUT, OUTPUT, Wiring
 from fxbio.policy import Plan, Policy, resolve
 from fxbio.policy.plan import NORMS
+from fxbio.record.record import RECORD, record_of
 
 __all__ = ["draw"]
 
@@ -35,15 +38,20 @@ def draw(
     """Draw the forward path of a model and, beside it, the way its errors take.
 
     Args:
-        model: any module that is not transformed yet. It is left as it is.
-        policy: a policy, or a plan made from one for the same model; backprop without.
-        example_inputs: as for ``capture``.
+        model: any module, transformed or not. It is left as it is.
+        policy: a policy, or a plan made from one for the same model; without, that of a transformed
+            model, or backprop.
+        example_inputs: as for ``capture``; by default those that it was transformed with.
         level: ``block`` draws modules that repeat as one box each and counts runs of alike ones;
             ``site`` draws every weight.
 
     Raises:
         ModelError, CaptureError, PolicyError, UnreachableWeightError: as for ``fxbio.plan``.
     """
+    if policy is None and RECORD in vars(model):
+        record = record_of(model)
+        model, policy = revert(deepcopy(model)), record.plan
+        example_inputs = record.inputs if example_inputs is None else example_inputs
     graph = capture(model, example_inputs)
     plan = policy if isinstance(policy, Plan) else resolve(policy or Policy.uniform("bp"), graph)
     rules = {a.site.name: plan.rule_of(a) for a in plan.assignments}

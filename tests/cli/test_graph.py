@@ -28,6 +28,14 @@ def test_without_a_policy(fxbio_command: Command, folder: Path) -> None:
     assert "backprop everywhere" in (folder / "net.svg").read_text()
 
 
+def test_a_folder_gives_the_picture_of_its_model(fxbio_command: Command, folder: Path) -> None:
+    assert fxbio_command("transform", "model.py", "-p", "ss.yaml", "-o", "net").exit_code == 0
+    assert fxbio_command("graph", "model.py", "-p", "ss.yaml", "-o", "model.mmd").exit_code == 0
+    result = fxbio_command("graph", "net", "-o", "folder.mmd")
+    assert result.exit_code == 0, result.stderr
+    assert (folder / "folder.mmd").read_text() == (folder / "model.mmd").read_text()
+
+
 def test_a_wrong_ending_is_told_before_the_model_is_built(
     fxbio_command: Command, folder: Path
 ) -> None:

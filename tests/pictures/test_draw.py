@@ -297,3 +297,12 @@ def test_the_model_is_left_alone() -> None:
     before = {name: value.clone() for name, value in model.state_dict().items()}
     assert picture(model, "usf") == picture(model, "usf")
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_a_transformed_model_is_drawn_as_it_was_planned() -> None:
+    policy, inputs = fxbio.Policy.uniform("usf"), torch.zeros(2, 6)
+    model = chain(2)
+    expected = draw(model, policy, inputs)
+    fxbio.transform(model, policy, inputs, inplace=True)
+    assert draw(model) == expected
+    assert fxbio.verify(model).ok
