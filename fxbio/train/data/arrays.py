@@ -11,6 +11,7 @@ from torchvision.transforms.v2 import functional as F
 
 from fxbio.errors import DataError
 from fxbio.train.data.base import DataConfig, DataSource
+from fxbio.train.data.original_files import cifar, mnist_half
 from fxbio.train.data.paths import existing_folder
 from fxbio.train.data.sets import ArraySet, PreparedSet
 from fxbio.train.data.transforms import Look, classification_transforms
@@ -24,9 +25,9 @@ _HELD_OUT = 0.2
 
 
 def open_mnist(config: DataConfig, seed: int) -> DataSource:
-    """MNIST as torchvision stores it: ``PATH/MNIST/raw``."""
-    train, val = (_mnist_half(config.path, train=train) for train in (True, False))
-    return _source(config, (train, val), _DIGITS)
+    """MNIST: its four files, packed or not, in ``PATH``, ``PATH/raw`` or ``PATH/MNIST/raw``."""
+    root = existing_folder(config.path)
+    return _source(config, (mnist_half(root, "train"), mnist_half(root, "t10k")), _DIGITS)
 
 
 def open_cifar10(config: DataConfig, seed: int) -> DataSource:
@@ -68,31 +69,9 @@ def _not_installed(name: str, package: str, extra: str) -> DataError:
     )
 
 
-def _mnist_half(path: str, *, train: bool) -> ArraySet:
-    half = _from_disk(datasets.MNIST, path, train=train)
-    return ArraySet(half.data[:, None], half.targets)
-
-
 def _cifar(config: DataConfig, kind: Any) -> DataSource:
-    halves = [_from_disk(kind, config.path, train=train) for train in (True, False)]
-    train, val = (
-        ArraySet(torch.from_numpy(half.data).permute(0, 3, 1, 2), torch.tensor(half.targets))
-        for half in halves
-    )
-    return _source(config, (train, val), tuple(halves[0].classes), "cifar")
-
-
-def _from_disk(kind: Any, path: str, *, train: bool) -> Any:
-    """A data set of torchvision, if it is there."""
-    root, name = existing_folder(path), kind.__name__
-    try:
-        return kind(root, train=train)
-    except RuntimeError:
-        raise DataError(
-            f"{root} does not hold {name} as torchvision stores it",
-            notes=["fxbio downloads nothing by itself"],
-            help=f"in Python: torchvision.datasets.{name}('{root}', download=True)",
-        ) from None
+    train, val, classes = cifar(kind, existing_folder(config.path))
+    return _source(config, (train, val), classes, "cifar")
 
 
 def _split(images: Tensor, labels: Tensor, seed: int) -> Split:
