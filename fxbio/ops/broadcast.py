@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fxbio.ops.define import custom_op
 from fxbio.ops.labels import recovered_labels
 from fxbio.rules.projection import feature_error, parse_projection
 
@@ -16,7 +17,7 @@ LABEL = "label"
 """In the place of a projection: the receiver is itself a classifier, trained on the labels."""
 
 
-@torch.library.custom_op("fxbio::broadcast", mutates_args=())
+@custom_op("broadcast")
 def broadcast(
     output: Tensor,
     receivers: list[Tensor],
@@ -45,20 +46,6 @@ def broadcast(
     """
     _check(receivers, feedback, names, projections)
     return output.clone()
-
-
-@broadcast.register_fake
-def _(
-    output: Tensor,
-    receivers: list[Tensor],
-    feedback: list[Tensor],
-    names: str,
-    projections: str,
-    targets: bool,
-    mean: bool,
-) -> Tensor:
-    _check(receivers, feedback, names, projections)
-    return torch.empty_like(output)
 
 
 def _check(receivers: list[Tensor], feedback: list[Tensor], names: str, projections: str) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fxbio.ops.activity import activity_gradient, patches
 from fxbio.ops.autocast import register_autocast
+from fxbio.ops.define import custom_op
 from fxbio.ops.result import not_a_view
 from fxbio.ops.transport import (
     feedback_gradient,
@@ -24,7 +25,7 @@ from fxbio.ops.transport import (
 __all__ = ["convolution"]
 
 
-@torch.library.custom_op("fxbio::convolution", mutates_args=())
+@custom_op("convolution")
 def convolution(
     x: Tensor,
     weight: Tensor,
@@ -60,26 +61,6 @@ def convolution(
     """
     geometry = (stride, padding, dilation, transposed, output_padding, groups)
     return not_a_view(torch.convolution(x, weight, bias, *geometry))
-
-
-@convolution.register_fake
-def _(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    feedback: Tensor | None,
-    rule: str,
-    scale: float,
-    stride: list[int],
-    padding: list[int],
-    dilation: list[int],
-    transposed: bool,
-    output_padding: list[int],
-    groups: int,
-) -> Tensor:
-    return torch.convolution(
-        x, weight, bias, stride, padding, dilation, transposed, output_padding, groups
-    )
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

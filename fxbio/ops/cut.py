@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fxbio.ops.define import custom_op
+
 __all__ = ["cut"]
 
 
@@ -19,15 +21,10 @@ def cut(x: Tensor) -> Tensor:
     return stop(x) if torch.compiler.is_exporting() else x.detach()
 
 
-@torch.library.custom_op("fxbio::stop", mutates_args=())
+@custom_op("stop")
 def stop(x: Tensor) -> Tensor:
     """A copy of ``x``, behind which no error is sent."""
     return x.clone()
-
-
-@stop.register_fake
-def _(x: Tensor) -> Tensor:
-    return torch.empty_like(x)
 
 
 def _backward(ctx: Any, error: Tensor) -> None:

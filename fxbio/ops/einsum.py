@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from fxbio.ops.autocast import register_autocast
+from fxbio.ops.define import custom_op
 from fxbio.ops.result import not_a_view
 from fxbio.ops.transport import (
     feedback_gradient,
@@ -41,7 +42,7 @@ def explicit_equation(equation: str) -> tuple[str, str, str] | None:
     return None if diagonal or lonely or not summed else (first, second, output)
 
 
-@torch.library.custom_op("fxbio::einsum", mutates_args=())
+@custom_op("einsum")
 def einsum(
     x: Tensor,
     weight: Tensor,
@@ -63,19 +64,6 @@ def einsum(
         weight_at: whether the weight is the first (0) or the second (1) operand.
     """
     return not_a_view(torch.einsum(equation, *_ordered(x, weight, weight_at)))
-
-
-@einsum.register_fake
-def _(
-    x: Tensor,
-    weight: Tensor,
-    feedback: Tensor | None,
-    rule: str,
-    scale: float,
-    equation: str,
-    weight_at: int,
-) -> Tensor:
-    return torch.einsum(equation, *_ordered(x, weight, weight_at))
 
 
 def _ordered(x: Tensor, weight: Tensor, weight_at: int) -> tuple[Tensor, Tensor]:

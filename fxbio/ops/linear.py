@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from fxbio.ops.activity import activity_gradient, tokens
 from fxbio.ops.autocast import register_autocast
+from fxbio.ops.define import custom_op
 from fxbio.ops.result import not_a_view
 from fxbio.ops.transport import (
     feedback_gradient,
@@ -21,7 +21,7 @@ from fxbio.ops.transport import (
 __all__ = ["linear"]
 
 
-@torch.library.custom_op("fxbio::linear", mutates_args=())
+@custom_op("linear")
 def linear(
     x: Tensor,
     weight: Tensor,
@@ -44,18 +44,6 @@ def linear(
         (…, out), bitwise what ``F.linear(x, weight, bias)`` gives.
     """
     return not_a_view(F.linear(x, weight, bias))
-
-
-@linear.register_fake
-def _(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    feedback: Tensor | None,
-    rule: str,
-    scale: float,
-) -> Tensor:
-    return F.linear(x, weight, bias)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

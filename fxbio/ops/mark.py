@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from fxbio.errors import ModelError
+from fxbio.ops.define import custom_op
 
 __all__ = ["ENTER", "LEAVE", "SOURCE", "mark"]
 
@@ -19,7 +19,7 @@ ENTER, LEAVE, SOURCE = "enter", "leave", "source"
 """A tensor goes into a module, comes out of it, or is where the error is taken from."""
 
 
-@torch.library.custom_op("fxbio::mark", mutates_args=())
+@custom_op("mark")
 def mark(x: Tensor, event: str, name: str) -> Tensor:
     """A copy of ``x``, where no scope is active; a scope answers the mark without running it.
 
@@ -31,11 +31,6 @@ def mark(x: Tensor, event: str, name: str) -> Tensor:
         name: path of the module.
     """
     return x.clone()
-
-
-@mark.register_fake
-def _(x: Tensor, event: str, name: str) -> Tensor:
-    return torch.empty_like(x)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

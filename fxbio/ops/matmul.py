@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from fxbio.ops.autocast import register_autocast
+from fxbio.ops.define import custom_op
 from fxbio.ops.linear import scaled_product
 from fxbio.ops.result import not_a_view
 from fxbio.ops.transport import (
@@ -20,7 +21,7 @@ from fxbio.ops.transport import (
 __all__ = ["addmm", "matmul"]
 
 
-@torch.library.custom_op("fxbio::matmul", mutates_args=())
+@custom_op("matmul")
 def matmul(
     left: Tensor,
     right: Tensor,
@@ -43,18 +44,6 @@ def matmul(
         Bitwise what ``torch.matmul(left, right)`` gives.
     """
     return not_a_view(torch.matmul(left, right))
-
-
-@matmul.register_fake
-def _(
-    left: Tensor,
-    right: Tensor,
-    feedback: Tensor | None,
-    rule: str,
-    scale: float,
-    weight_is_left: bool,
-) -> Tensor:
-    return torch.matmul(left, right)
 
 
 def _matmul_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -133,7 +122,7 @@ matmul.register_autograd(_matmul_backward, setup_context=_matmul_setup)
 register_autocast("matmul", operands=2)
 
 
-@torch.library.custom_op("fxbio::addmm", mutates_args=())
+@custom_op("addmm")
 def addmm(
     bias: Tensor,
     x: Tensor,
@@ -159,24 +148,6 @@ def addmm(
     Returns:
         Bitwise what ``torch.addmm`` or ``torch.baddbmm`` gives.
     """
-    return _addmm(bias, x, weight, beta, alpha)
-
-
-@addmm.register_fake
-def _(
-    bias: Tensor,
-    x: Tensor,
-    weight: Tensor,
-    feedback: Tensor | None,
-    rule: str,
-    scale: float,
-    beta: float,
-    alpha: float,
-) -> Tensor:
-    return _addmm(bias, x, weight, beta, alpha)
-
-
-def _addmm(bias: Tensor, x: Tensor, weight: Tensor, beta: float, alpha: float) -> Tensor:
     function = torch.addmm if weight.dim() == 2 else torch.baddbmm
     return function(bias, x, weight, beta=beta, alpha=alpha)
 

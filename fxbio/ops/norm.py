@@ -15,6 +15,7 @@ from torch import Tensor
 from torch._prims_common import suggest_memory_format
 
 from fxbio.ops.autocast import register_autocast
+from fxbio.ops.define import custom_op
 from fxbio.ops.norm_backward import keep, scale_vector, wanted_gradients, wanted_of
 
 __all__ = ["batch_norm", "group_norm", "layer_norm"]
@@ -66,6 +67,7 @@ def batch_norm(
     return y
 
 
+@custom_op("batch_norm")
 def _batch_norm(
     x: Tensor,
     running_mean: Tensor | None,
@@ -145,6 +147,7 @@ def layer_norm(
     return y
 
 
+@custom_op("layer_norm")
 def _layer_norm(
     x: Tensor,
     normalized_shape: list[int],
@@ -206,6 +209,7 @@ def group_norm(
     return y
 
 
+@custom_op("group_norm")
 def _group_norm(
     x: Tensor,
     num_groups: int,
@@ -246,15 +250,9 @@ def _sizes(x: Tensor) -> tuple[int, int, int]:
     return x.shape[0], x.shape[1], math.prod(x.shape[2:])
 
 
-def _define(name: str, forward: Any, backward: Any, setup: Any) -> None:
-    op = torch.library.custom_op(f"fxbio::{name}", forward, mutates_args=())
-    op.register_fake(forward)
-    op.register_autograd(backward, setup_context=setup)
-
-
-_define("batch_norm", _batch_norm, _batch_norm_backward, _batch_norm_setup)
-_define("layer_norm", _layer_norm, _layer_norm_backward, _layer_norm_setup)
-_define("group_norm", _group_norm, _group_norm_backward, _group_norm_setup)
+_batch_norm.register_autograd(_batch_norm_backward, setup_context=_batch_norm_setup)
+_layer_norm.register_autograd(_layer_norm_backward, setup_context=_layer_norm_setup)
+_group_norm.register_autograd(_group_norm_backward, setup_context=_group_norm_setup)
 
 # As in torch: on accelerators these two run in float32, on the CPU in the dtype of the input. A
 # batch norm has no autocast rule anywhere.
