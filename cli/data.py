@@ -64,7 +64,7 @@ def check(path: Path, read: bool, as_json: bool) -> None:
     from fxbio.train.data import DataConfig, open_data
 
     kind: DataName = "coco" if (path / "annotations").is_dir() else "folder"
-    source = open_data(DataConfig(name=kind, path=str(path)))
+    source = open_data(DataConfig(name=kind, path=path))
     findings = [*source.findings, *(_unreadable(source) if read else ())]
     if as_json:
         print_json({"kind": kind, "classes": source.classes, "findings": findings})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import linecache
+import os
 import sys
 import sysconfig
 import traceback
@@ -16,9 +17,22 @@ from typing import TypeVar
 
 from fxbio.errors import FxbioError, Location
 
-__all__ = ["import_file", "in_user_code", "user_location"]
+__all__ = ["anchored", "import_file", "in_user_code", "user_location"]
 
 T = TypeVar("T")
+
+
+def anchored(reference: str, folder: Path) -> str:
+    """A reference such as ``file.py:name`` without what depends on the working directory.
+
+    Args:
+        reference: anything; what names no Python file is given back as it is.
+        folder: that the file's path is relative to.
+    """
+    path, colon, name = reference.partition(":")
+    if not path.endswith(".py"):
+        return reference
+    return f"{os.path.normpath(folder.absolute() / Path(path).expanduser())}{colon}{name}"
 
 
 def import_file(path: Path, error: type[FxbioError]) -> ModuleType:

@@ -15,7 +15,7 @@ MODEL = Path(__file__).parent.parent / "examples" / "models" / "small_retinanet.
 
 
 def test_it_is_transformed_trained_and_evaluated(tmp_path: Path) -> None:
-    source = open_data(DataConfig(name="shapes-coco", path=str(tmp_path / "data")))
+    source = open_data(DataConfig(name="shapes-coco", path=tmp_path / "data"))
     task = make_task(TaskConfig(), source)
     model = load_reference(str(MODEL), {}, None, seed=0).model
     assert 450_000 < sum(p.numel() for p in model.parameters()) < 550_000

@@ -14,6 +14,7 @@ from fxbio.policy.positions import Node, from_plain, parse
 from fxbio.policy.schema import Entry, Expect, OnUnsupported, Policy, RuleChoice
 from fxbio.policy.where_loader import check_glob, load_where
 from fxbio.rules import Rule, find_rule, make_rule
+from fxbio.userfile import anchored
 
 __all__ = ["load_default", "load_entry", "read_policy"]
 
@@ -187,7 +188,7 @@ def _load_rule(name: Node, options: Node | None) -> RuleChoice:
     except RuleError as error:
         raise _placed(error, name.location) from error
     given = _given_options(options)
-    values = {key: node.plain() for key, node in given.items()}
+    values = {key: _option_value(node) for key, node in given.items()}
     missing = [o.name for o in rule_options(cls) if o.required and o.name not in given]
     if missing and given.keys() <= {o.name for o in rule_options(cls)}:
         raise PolicyError(
@@ -201,6 +202,11 @@ def _load_rule(name: Node, options: Node | None) -> RuleChoice:
         raise _placed(error, _culprit(cls, given) or name.location) from error
     _check_types(cls, given)
     return RuleChoice(cls.name, values, name.location)
+
+
+def _option_value(node: Node) -> Any:
+    """Files that it names are those beside the policy, wherever it is used from."""
+    return anchored(node.value, node.folder) if isinstance(node.value, str) else node.plain()
 
 
 def _given_options(node: Node | None) -> dict[str, Node]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import yaml
@@ -30,6 +31,11 @@ class Node:
     location: Location | None = None
     key: Location | None = None
     """Place of the key that the value stands under."""
+
+    @property
+    def folder(self) -> Path:
+        """Of the file that it stands in; relative to the working directory, or that itself."""
+        return Path(self.location.file).parent if self.location else Path()
 
     def plain(self) -> Any:
         """The value without positions."""

@@ -62,7 +62,7 @@ class TargetRule(Rule):
     """How the loss adds up the batch; targets are made from the error of one sample."""
     inverse: str = ""
     """file.py:function or package.module:function that makes the inverse of a block in place of the
-    mirrored one."""
+    mirrored one; the file's path is relative to that of the policy."""
     blocks: tuple[str, ...] = ()
     """Globs of modules that are one block each; other blocks are as small as possible."""
 

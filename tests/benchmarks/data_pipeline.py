@@ -53,7 +53,7 @@ def theirs(folder: Path, workers: int) -> DataLoader[Any]:
 
 def ours(folder: Path, workers: int) -> DataLoader[Any]:
     """The defaults of ``data: {name: folder}``."""
-    train = open_data(DataConfig(path=str(folder))).train
+    train = open_data(DataConfig(path=folder)).train
     size: int = len(train)  # type: ignore[arg-type]
     return make_loader(
         train,

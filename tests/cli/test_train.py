@@ -5,7 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import Result
+
+from tests.train.test_resume import assert_same
 
 pytest.importorskip("sklearn")
 
@@ -119,3 +122,88 @@ def test_wrong_usage_exits_with_2(
     result = fxbio_command(*arguments)
     assert result.exit_code == 2
     assert text in result.stderr
+
+
+INVERSES = """\
+import math
+import torch
+from torch import nn
+
+
+class Inverse(nn.Module):
+    def __init__(self, block):
+        super().__init__()
+        self.shape = block.input_shape[1:]
+        self.layer = nn.Linear(math.prod(block.output_shape[1:]), math.prod(self.shape))
+
+    def forward(self, h):
+        return torch.tanh(self.layer(h.flatten(1))).reshape(-1, *self.shape)
+"""
+OWN_INVERSES = """\
+model: {reference: "net.py:build"}
+policy: {file: policies/dtp.yaml}
+data: {name: digits, workers: 0}
+optim: {name: Adam, lr: 3e-3}
+train: {epochs: 2, batch_size: 256, device: cpu}
+"""
+NET = """\
+from torch import nn
+
+
+def build():
+    layers = nn.Linear(64, 32), nn.Tanh(), nn.Linear(32, 16), nn.Tanh(), nn.Linear(16, 10)
+    return nn.Sequential(nn.Flatten(), *layers)
+"""
+
+
+@pytest.mark.parametrize("where", ["policy", "recipe"])
+def test_inverses_from_a_file_are_found_from_any_folder(
+    folder: Path, fxbio_command: Command, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    (folder / "policies").mkdir()
+    (folder / "elsewhere").mkdir()
+    (folder / "net.py").write_text(NET)
+    (folder / "policies" / "inverses.py").write_text(INVERSES)
+    policy = "version: 1\ndefault: {rule: dtp, with: {inverse: 'inverses.py:Inverse'}}\n"
+    (folder / "policies" / "dtp.yaml").write_text(policy)
+    recipe = OWN_INVERSES
+    if where == "recipe":
+        rule = '{rule: dtp, options: {inverse: "policies/inverses.py:Inverse"}}'
+        recipe = recipe.replace("{file: policies/dtp.yaml}", rule)
+    (folder / "own.yaml").write_text(recipe)
+    monkeypatch.chdir(folder / "elsewhere")
+    asked = ("train", "../own.yaml", "--out", "run", "--resume", "auto")
+    assert fxbio_command(*asked, "train.epochs=1").exit_code == 0
+    continued = fxbio_command(*asked)
+    assert continued.exit_code == 0, continued.output
+    monkeypatch.chdir(folder / "policies")
+    evaluated = fxbio_command("eval", "../elsewhere/run", "--json")
+    assert evaluated.exit_code == 0, evaluated.output
+    straight = fxbio_command("train", "../own.yaml", "--out", "../straight")
+    assert straight.exit_code == 0, straight.output
+    runs = (folder / "straight", folder / "elsewhere" / "run")
+    one, other = (torch.load(run / "checkpoints" / "last.pt", weights_only=True) for run in runs)
+    inverse = [name for name in one["model"]["weights"] if name.endswith("inverse.layer.weight")]
+    assert len(inverse) == 1
+    assert_same(other["model"], one["model"])
+
+
+def test_data_is_found_again_from_any_folder(
+    folder: Path, fxbio_command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "net.py").write_text(NET.replace("64, 32", "192, 32").replace("16, 10", "16, 5"))
+    data = "{name: shapes, path: data/shapes, image_size: 8, workers: 0}"
+    recipe = OWN_INVERSES.replace("{file: policies/dtp.yaml}", "{rule: fa}")
+    (folder / "own.yaml").write_text(recipe.replace("{name: digits, workers: 0}", data))
+    assert fxbio_command("data", "make", "shapes", "data/shapes", "--images", "40").exit_code == 0
+    monkeypatch.chdir(folder / "data")
+    ran = fxbio_command("train", "../own.yaml", "--out", "../run", "train.batch_size=20")
+    assert ran.exit_code == 0, ran.output
+    monkeypatch.chdir(folder / "run")
+    evaluated = fxbio_command("eval", ".", "--json")
+    assert evaluated.exit_code == 0, evaluated.output
+    assert json.loads(evaluated.stdout)["samples"] == 10
+    moved = folder / "moved"
+    (folder / "data" / "shapes").rename(moved)
+    monkeypatch.chdir(folder)
+    assert fxbio_command("eval", "run", "data.path=moved", "--json").stdout == evaluated.stdout

@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from fxbio.errors import ConfigError
 from fxbio.train.config import load_recipe, recipe_from, recipe_yaml
@@ -61,12 +62,18 @@ def test_paths_are_relative_to_where_they_are_written(
     (tmp_path / "models.py").write_text("")
     (tmp_path / "recipes" / "r.yaml").write_text(
         "model: {reference: '../models.py:build'}\npolicy: {file: ss.yaml}\n"
+        "data: {path: ../data/mine}\n"
     )
     monkeypatch.chdir(tmp_path)
     read = load_recipe("recipes/r.yaml", ["model.weights=w.pt"])
     assert Path(read.model.reference.removesuffix(":build")).samefile(tmp_path / "models.py")
     assert read.policy.file == tmp_path / "recipes" / "ss.yaml"
     assert read.model.weights == tmp_path / "w.pt"
+    assert read.data.path == tmp_path / "data" / "mine"
+    assert load_recipe("recipes/r.yaml", ["data.path=here"]).data.path == tmp_path / "here"
+    assert load_recipe("recipes/r.yaml", ["data.path=~/x"]).data.path == Path.home() / "x"
+    resolved = yaml.safe_load(recipe_yaml(read))
+    assert resolved["data"]["path"] == str(tmp_path / "data" / "mine")
 
 
 @pytest.mark.parametrize(
@@ -82,6 +89,12 @@ def test_paths_are_relative_to_where_they_are_written(
         ("train: {compile: 1}", "2:18", ["compile must be true or false"]),
         ("schedule: {milestones: 3}", "2:24", ["milestones must be a list, not 3"]),
         ("schedule: {name: multistep}", "2:11", ["milestones must be given"]),
+        ("data: {image_size: -3}", "2:20", ["image_size must be at least 0, not -3 (in 'data')"]),
+        ("data: {min_area: 1.5}", "2:18", ["min_area must be from 0 to 1, not 1.5"]),
+        ("data: {augment: imagnet}", "2:17", ["augment must be auto or", "mean 'imagenet'"]),
+        ("data: {path: [a]}", "2:14", ["path must be a path, not ['a']"]),
+        ("task: {mixup: -1}", "2:15", ["mixup must be at least 0, not -1.0 (in 'task')"]),
+        ("task: {label_smoothing: 2}", "2:25", ["label_smoothing must be from 0 to 1"]),
         ("train: 3", "2:8", ["'train' must be a mapping"]),
         ("optim: {lr: 1", "3:1", ["the recipe is not YAML"]),
     ],
@@ -103,6 +116,8 @@ def test_mistakes_in_a_file_are_pointed_at(
         ("optim.nam=SGD", 7, "did you mean 'name'?"),
         ("oprim.lr=1", 1, "did you mean 'optim'?"),
         ("optim.lr.x=1", 7, "lr must be a number"),
+        ("data.workers=-1", 14, "workers must be at least 0"),
+        ("task.cutmix=-1", 13, "cutmix must be at least 0"),
         ("schedule.name.x=1", 10, "name must be"),
         ("optim.options={momentum: [}", 27, "the value is not YAML"),
         ("epochs", 1, "write section.key=value"),

@@ -158,9 +158,21 @@ def metrics(folder: Path) -> list[str]:
     return [line.partition(', "images_per_s"')[0] for line in lines]
 
 
-@pytest.mark.parametrize("rule", ["fa", "kp", "pfa", "sa", "dfa", "dgl", "drl", "l-drl"])
-def test_every_family_of_rules_goes_on_bit_for_bit(tmp_path: Path, rule: str) -> None:
-    settings = recipe("optim.lr=0.01", model="plain", rule=rule)
+LARGEST = {"refresh_every": 3, "fraction": 0.2, "select": "largest"}
+
+
+@pytest.mark.parametrize(
+    ("rule", "options"),
+    [
+        *((rule, {}) for rule in ("fa", "kp", "pfa", "sa", "dfa", "dgl", "drl", "l-drl")),
+        ("fbp", LARGEST),
+        ("fbp", {**LARGEST, "select": "random"}),
+    ],
+)
+def test_every_family_of_rules_goes_on_bit_for_bit(
+    tmp_path: Path, rule: str, options: dict[str, object]
+) -> None:
+    settings = recipe("optim.lr=0.01", f"policy.options={options}", model="plain", rule=rule)
     assert run(settings, tmp_path / "straight").state == "done"
     stopped = run(settings, tmp_path / "stopped", trapped(49, terminate))
     assert stopped.state == "preempted"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from fxbio.train.config.checked import fail
+from fxbio.train.checked import NEAR_RECIPE, fail
 
 __all__ = ["AxisConfig", "OptionConfig", "RuleConfig", "Scheme", "StudyConfig", "Unit"]
 
@@ -22,7 +22,7 @@ class RuleConfig:
     rule: str
     """Its name, as in fxbio rules."""
 
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Annotated[Mapping[str, Any], NEAR_RECIPE] = field(default_factory=dict)
     """Its options."""
 
     name: str = ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,7 @@ __all__ = ["load_recipe", "read_config", "recipe_from", "recipe_of"]
 def load_recipe(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     """Read a recipe.
 
-    Paths in the file are relative to the file, those in overrides and of data to the working
-    directory.
+    Paths in the file are relative to the file, those in overrides to the working directory.
 
     Args:
         path: a YAML file.
@@ -49,10 +47,7 @@ def recipe_of(root: Node, overrides: Iterable[str]) -> Recipe:
     """
     for argument in overrides:
         root = override(root, argument)
-    recipe = read_section(root, Recipe, "the recipe")
-    if not recipe.data.path:
-        return recipe
-    return replace(recipe, data=replace(recipe.data, path=str(Path(recipe.data.path).absolute())))
+    return read_section(root, Recipe, "the recipe")
 
 
 def _parsed(path: Path) -> Node:

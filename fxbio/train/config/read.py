@@ -15,7 +15,8 @@ from fxbio.policy.checks import as_mapping
 from fxbio.policy.keys import Key
 from fxbio.policy.options import fits, option_descriptions, rule_options
 from fxbio.policy.positions import Node
-from fxbio.train.config.checked import NEAR_RECIPE, FieldError
+from fxbio.train.checked import NEAR_RECIPE, FieldError
+from fxbio.userfile import anchored
 
 __all__ = ["read_section"]
 
@@ -48,7 +49,9 @@ def read_section(node: Node, cls: type[S], what: str) -> S:
     except FieldError as error:
         blamed = given.get(error.name, node)
         raise ConfigError(
-            f"{error} (in {what})", location=blamed.location, notes=_note(keys, error.name)
+            f"{error.headline} (in {what})",
+            location=blamed.location,
+            notes=[*error.notes, *_note(keys, error.name)],
         ) from error
 
 
@@ -93,15 +96,15 @@ def _note(keys: Mapping[str, Key], name: str) -> list[str]:
 def _read(node: Node, hint: Any, name: str) -> Any:
     if typing.get_origin(hint) is typing.Annotated:
         hint, *marks = typing.get_args(hint)
-        text = _read(node, hint, name)
-        return _anchored(text, node) if NEAR_RECIPE in marks else text
+        value = _read(node, hint, name)
+        return _anchored(value, node) if NEAR_RECIPE in marks else value
     sections = [part for part in _alternatives(hint) if dataclasses.is_dataclass(part)]
     if sections and (sections == [hint] or node.value is not None):
         return read_section(node, typing.cast(type[Any], sections[0]), f"'{name}'")
     if typing.get_origin(hint) is tuple:
         return _read_list(node, typing.get_args(hint)[0], name)
-    if Path in _alternatives(hint) and isinstance(node.value, str):
-        return _absolute(node.value, node)
+    if Path in _alternatives(hint) and node.value is not None:
+        return _read_path(node, name)
     return _read_plain(node, hint, name)
 
 
@@ -109,6 +112,12 @@ def _read_list(node: Node, item: Any, name: str) -> tuple[Any, ...]:
     if not isinstance(node.value, list):
         raise _wrong(node, name, "a list")
     return tuple(_read(child, item, name) for child in node.value)
+
+
+def _read_path(node: Node, name: str) -> Path:
+    if not isinstance(node.value, str):
+        raise _wrong(node, name, "a path")
+    return _absolute(node.value, node)
 
 
 def _read_plain(node: Node, hint: Any, name: str) -> Any:
@@ -161,14 +170,15 @@ def _wrong(node: Node, name: str, expected: str, notes: Sequence[str] = ()) -> C
     )
 
 
-def _anchored(text: str, node: Node) -> str:
-    """A path or reference made independent of the working directory, if such a file exists."""
-    path, colon, rest = text.partition(":")
-    found = _absolute(path, node)
-    return f"{found}{colon}{rest}" if found.exists() else text
+def _anchored(value: Any, node: Node) -> Any:
+    """A reference to a file of the user, or options some of which are such references."""
+    if isinstance(value, str):
+        return anchored(value, node.folder)
+    if isinstance(value, Mapping) and isinstance(node.value, dict):
+        return {key: _anchored(item, node.value[key]) for key, item in value.items()}
+    return value
 
 
 def _absolute(path: str, node: Node) -> Path:
     """Relative to the file that a value stands in; for arguments to the working directory."""
-    folder = Path(node.location.file).parent if node.location else Path()
-    return Path(os.path.normpath(folder.absolute() / path))
+    return Path(os.path.normpath(node.folder.absolute() / Path(path).expanduser()))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fxbio.targets.phase import Phase
-from fxbio.train.config.checked import NEAR_RECIPE, above_zero, fail, not_negative
+from fxbio.train.checked import NEAR_RECIPE, above_zero, fail, not_negative
 
 __all__ = [
     "CheckpointConfig",
@@ -46,7 +46,7 @@ class PolicyConfig:
     rule: str = "bp"
     """The rule of every weight, where there is no file."""
 
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Annotated[Mapping[str, Any], NEAR_RECIPE] = field(default_factory=dict)
     """Options of that rule."""
 
     plugins: tuple[Annotated[str, NEAR_RECIPE], ...] = ()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from torch.utils.data import Dataset
 
+from fxbio.train.checked import known_choices, not_negative, shares
 from fxbio.train.data.annotations import CocoAnnotations
 
 __all__ = ["DataConfig", "DataName", "DataSource"]
@@ -34,8 +36,9 @@ class DataConfig:
     """What kind of data set it is; shapes and shapes-coco are generated at ``path`` when nothing is
     there."""
 
-    path: str = ""
-    """The folder on disk; digits and mnist5k come with a package and need none."""
+    path: Path | None = None
+    """The folder on disk, relative to the recipe, or to the working directory in an argument;
+    digits and mnist5k come with a package and need none."""
 
     train_images: str = "train2017"
     """Folder of the training images of a COCO data set, inside ``path``."""
@@ -79,6 +82,11 @@ class DataConfig:
     on_bad_image: Literal["error", "skip"] = "error"
     """What an unreadable training image does: error stops; skip puts another image in its place and
     counts it. In the validation set it is always an error."""
+
+    def __post_init__(self) -> None:
+        known_choices(self)
+        not_negative(self, "image_size", "resize", "workers")
+        shares(self, "min_area", "random_erase")
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ from fxbio.train.data.arrays import (
     open_mnist5k,
 )
 from fxbio.train.data.base import DataConfig, DataSource
-from fxbio.train.data.check_config import check_config
 from fxbio.train.data.coco import open_coco
 from fxbio.train.data.folder import open_folder
 from fxbio.train.data.make_shapes import make_shapes
@@ -38,7 +37,6 @@ def open_data(config: DataConfig, seed: int = 0) -> DataSource:
     Raises:
         DataError: when it is not there, or is broken in a way that cannot be worked around.
     """
-    check_config(config)
     return DATA_SETS[config.name](config, seed)
 
 
@@ -54,13 +52,12 @@ def _shapes_coco(config: DataConfig, seed: int) -> DataSource:
 
 def _generate(config: DataConfig, make: Callable[[Path], None]) -> None:
     """Write the data set when it is not there; the processes of a run may all try at once."""
-    path = Path(config.path).expanduser()
-    if not config.path or path.exists():
+    if config.path is None or config.path.exists():
         return
     try:
-        make(path)
+        make(config.path)
     except DataError:
-        if not path.exists():
+        if not config.path.exists():
             raise
 
 

@@ -10,19 +10,18 @@ from fxbio.errors import DataError, did_you_mean
 __all__ = ["existing_folder", "some", "subfolders"]
 
 
-def existing_folder(path: str | Path, layout: str = "") -> Path:
+def existing_folder(folder: Path | None, layout: str = "") -> Path:
     """The folder, if there is one.
 
     Args:
-        path: what was given.
+        folder: what was given.
         layout: a note on what the folder is part of.
 
     Raises:
         DataError: when nothing is given or nothing is there.
     """
-    if not str(path):
+    if folder is None:
         raise DataError("the data set has no path", help="say where it is: data.path=FOLDER")
-    folder = Path(path).expanduser()
     if folder.is_dir():
         return folder
     if folder.exists():

@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from fxbio.train.checked import not_negative, shares
 from fxbio.train.data.base import DataSource
 
 __all__ = ["Evaluator", "Task", "TaskConfig"]
@@ -26,6 +27,10 @@ class TaskConfig:
 
     cutmix: float = 0.0
     """The same for pasting a rectangle of another image. With both, each batch draws one."""
+
+    def __post_init__(self) -> None:
+        shares(self, "label_smoothing")
+        not_negative(self, "mixup", "cutmix")
 
 
 class Evaluator(Protocol):

@@ -56,7 +56,7 @@ def write(tmp_path: Path) -> Callable[..., Path]:
 
 
 def opened(folder: Path, **options: Any) -> DataSource:
-    return open_data(DataConfig(name="coco", path=str(folder), **options))
+    return open_data(DataConfig(name="coco", path=folder, **options))
 
 
 def refusal(folder: Path, **options: Any) -> str:

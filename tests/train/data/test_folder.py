@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from PIL import Image
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
-from fxbio.errors import DataError
+from fxbio.errors import ConfigError, DataError
 from fxbio.train.data import DataConfig, open_data
 from fxbio.train.data.make_shapes import make_shapes
 from fxbio.train.data.packed import PackedStrings
@@ -21,9 +22,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def error(folder: Path | str, **options: object) -> str:
+def error(folder: Path | None, **options: object) -> str:
     with pytest.raises(DataError) as caught:
-        open_data(DataConfig(path=str(folder), **options))  # type: ignore[arg-type]
+        open_data(DataConfig(path=folder, **options))  # type: ignore[arg-type]
     return str(caught.value)
 
 
@@ -31,7 +32,7 @@ def test_images_and_labels_are_those_of_torchvision(folder: Path) -> None:
     (folder / "train" / "ring" / "deeper").mkdir()
     shutil.copy(folder / "train/ring/000004.jpg", folder / "train/ring/deeper/UPPER.JPG")
     (folder / "train" / "ring" / "notes.txt").write_text("no image")
-    source = open_data(DataConfig(path=str(folder), image_size=16, augment="none"))
+    source = open_data(DataConfig(path=folder, image_size=16, augment="none"))
     steps = [v2.Resize(16), v2.CenterCrop(16), v2.PILToTensor(), v2.ToDtype(torch.float32, True)]
     normalize = v2.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     theirs = ImageFolder(str(folder / "train"), v2.Compose([*steps, normalize]))
@@ -44,7 +45,7 @@ def test_images_and_labels_are_those_of_torchvision(folder: Path) -> None:
 
 
 def test_validation_crops_the_centre_of_a_larger_image(folder: Path) -> None:
-    source = open_data(DataConfig(path=str(folder), image_size=224))
+    source = open_data(DataConfig(path=folder, image_size=224))
     picture = Image.open(folder / "val/circle/000000.jpg").convert("RGB")
     steps = v2.Compose([v2.Resize(256), v2.CenterCrop(224), v2.PILToTensor()])
     expected = v2.functional.normalize(
@@ -59,7 +60,7 @@ def test_every_preset_gives_images_of_one_size(folder: Path, augment: str, chann
     picture = Image.open(folder / "train/circle/000000.jpg").resize((40, 24))
     picture.save(folder / "train/circle/000000.jpg")
     config = DataConfig(
-        path=str(folder), image_size=16, augment=augment, channels=channels, random_erase=1.0
+        path=folder, image_size=16, augment=augment, channels=channels, random_erase=1.0
     )  # type: ignore[arg-type]
     source = open_data(config)
     for half in (source.train, source.val):
@@ -70,7 +71,7 @@ def test_every_preset_gives_images_of_one_size(folder: Path, augment: str, chann
 def test_automatic_augmentation(folder: Path, auto: str) -> None:
     plain, changed = (
         open_data(
-            DataConfig(path=str(folder), image_size=24, augment="none", auto_augment=name)  # type: ignore[arg-type]
+            DataConfig(path=folder, image_size=24, augment="none", auto_augment=name)  # type: ignore[arg-type]
         )
         for name in ("none", auto)
     )
@@ -90,7 +91,7 @@ def test_the_halves_must_have_the_same_classes(folder: Path) -> None:
 def test_empty_classes_are_a_finding_and_an_empty_half_is_an_error(folder: Path) -> None:
     for path in (folder / "val" / "ring").iterdir():
         path.unlink()
-    findings = open_data(DataConfig(path=str(folder))).findings
+    findings = open_data(DataConfig(path=folder)).findings
     assert "val: no images for 1 of 5 classes: ring" in findings
     for path in (folder / "val").rglob("*.jpg"):
         path.unlink()
@@ -98,7 +99,7 @@ def test_empty_classes_are_a_finding_and_an_empty_half_is_an_error(folder: Path)
 
 
 def test_a_missing_folder(tmp_path: Path, folder: Path) -> None:
-    assert "the data set has no path" in error("")
+    assert "the data set has no path" in error(None)
     assert "did you mean 'data'?" in error(tmp_path / "dato")
     shutil.rmtree(folder / "val")
     message = error(folder)
@@ -108,13 +109,20 @@ def test_a_missing_folder(tmp_path: Path, folder: Path) -> None:
     assert "has no subfolders, one for each class" in error(folder)
 
 
-def test_options_out_of_range_and_unknown_ones(folder: Path) -> None:
-    assert "data.random_erase must be from 0.0 to 1.0, not 2.0" in error(folder, random_erase=2.0)
-    assert "data.workers must be at least 0, not -1" in error(folder, workers=-1)
-    message = error(folder, augment="imagnet")
-    assert "data.augment cannot be 'imagnet'" in message
-    assert "did you mean 'imagenet'?" in message
-    assert "did you mean 'folder'?" in error(folder, name="foldre")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"random_erase": 2.0}, "random_erase must be from 0 to 1, not 2.0"),
+        ({"workers": -1}, "workers must be at least 0, not -1"),
+        ({"augment": "imagnet"}, "augment cannot be 'imagnet'\n  = note: did you mean 'imagenet'?"),
+        ({"name": "foldre"}, "did you mean 'folder'?"),
+        ({"channels": 2}, "it may be: 0, 1, 3"),
+    ],
+)
+def test_options_out_of_range_and_unknown_ones(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        DataConfig(**options)
+    assert message in str(caught.value)
 
 
 def test_packed_strings_come_back_as_they_were() -> None:

@@ -30,9 +30,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def source(folder: Path) -> DataSource:
     """With everything that draws random numbers."""
-    config = DataConfig(
-        path=str(folder), image_size=16, auto_augment="randaugment", random_erase=0.5
-    )
+    config = DataConfig(path=folder, image_size=16, auto_augment="randaugment", random_erase=0.5)
     return open_data(config)
 
 
@@ -136,7 +134,7 @@ def failure(source: DataSource, workers: int) -> str:
 def test_a_corrupt_image_is_an_error_that_names_it(
     damage: Callable[[str], Path], content: str, workers: int
 ) -> None:
-    source = open_data(DataConfig(path=str(damage(content)), image_size=16))
+    source = open_data(DataConfig(path=damage(content), image_size=16))
     message = failure(source, workers)
     assert "circle/00000" in message.splitlines()[0]
     assert "cannot be read as an image" in message.splitlines()[0]
@@ -147,7 +145,7 @@ def test_a_corrupt_image_is_an_error_that_names_it(
 def test_corrupt_images_can_be_skipped_and_are_counted_once(
     damage: Callable[[str], Path], workers: int
 ) -> None:
-    config = DataConfig(path=str(damage("cut off")), image_size=16, on_bad_image="skip")
+    config = DataConfig(path=damage("cut off"), image_size=16, on_bad_image="skip")
     source = open_data(config)
     assert source.skipped() == ()
     for epoch in range(2):
@@ -160,15 +158,16 @@ def test_a_set_of_which_nothing_can_be_read(tmp_path: Path) -> None:
     make_shapes(tmp_path / "shapes", images=5, size=16)
     for path in (tmp_path / "shapes" / "train").rglob("*.jpg"):
         path.write_bytes(b"")
-    source = open_data(DataConfig(path=str(tmp_path / "shapes"), on_bad_image="skip"))
+    source = open_data(DataConfig(path=tmp_path / "shapes", on_bad_image="skip"))
     with pytest.raises(DataError, match="none of the training images can be read"):
         batches(source, EpochSampler(5, batch_size=BATCH))
 
 
 SCRIPT = """
 import sys
+from pathlib import Path
 from fxbio.train.data import DataConfig, EpochSampler, make_loader, open_data
-source = open_data(DataConfig(path=sys.argv[1], image_size=16))
+source = open_data(DataConfig(path=Path(sys.argv[1]), image_size=16))
 loader = make_loader(
     source.train,
     batch_size=2,

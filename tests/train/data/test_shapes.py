@@ -66,7 +66,7 @@ def test_a_failure_leaves_nothing_behind(
 
 def test_shapes_have_as_many_images_of_every_class(tmp_path: Path) -> None:
     make_shapes(tmp_path / "out", images=40, size=32)
-    source = open_data(DataConfig(name="shapes", path=str(tmp_path / "out"), image_size=32))
+    source = open_data(DataConfig(name="shapes", path=tmp_path / "out", image_size=32))
     assert source.classes == tuple(sorted(SHAPES))
     assert source.findings == (
         "train: 40 images, 5 classes, 8 in each",
@@ -95,7 +95,7 @@ def test_shapes_coco_has_what_makes_reading_hard(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["shapes", "shapes-coco"])
 def test_a_generated_data_set_is_made_where_there_is_none(name: str, tmp_path: Path) -> None:
-    config = DataConfig(name=name, path=str(tmp_path / "new"))  # type: ignore[arg-type]
+    config = DataConfig(name=name, path=tmp_path / "new")  # type: ignore[arg-type]
     first, again = open_data(config), open_data(config)
     assert first.findings == again.findings
     assert [path.name for path in tmp_path.iterdir()] == ["new"]

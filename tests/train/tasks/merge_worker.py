@@ -59,7 +59,7 @@ def classification(rank: int, world: int) -> dict[str, float]:
 
 def detection(folder: str, rank: int, world: int) -> dict[str, float]:
     """The metrics of shaken boxes."""
-    source = open_data(DataConfig(name="coco", path=f"{folder}/data"))
+    source = open_data(DataConfig(name="coco", path=Path(folder, "data")))
     task = make_task(TaskConfig(), source)
     evaluator = task.new_evaluator(source)
     size: int = len(source.val)  # type: ignore[arg-type]
@@ -87,7 +87,7 @@ def _shaken(target: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _missing_images(folder: str, rank: int) -> str:
-    source = open_data(DataConfig(name="coco", path=f"{folder}/data"))
+    source = open_data(DataConfig(name="coco", path=Path(folder, "data")))
     task = make_task(TaskConfig(), source)
     evaluator: Any = task.new_evaluator(source)
     if rank == 1:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fxbio.errors import DataError, ModelError
+from fxbio.errors import ConfigError, DataError, ModelError
 from fxbio.train.data import DataSource
 from fxbio.train.data.sets import ArraySet, PreparedSet
 from fxbio.train.tasks import TaskConfig, make_task
@@ -142,5 +142,5 @@ def test_outputs_that_are_refused(
 
 @pytest.mark.parametrize("options", [{"mixup": -1.0}, {"label_smoothing": 1.5}])
 def test_options_out_of_range(options: dict[str, float]) -> None:
-    with pytest.raises(DataError, match=f"task.{next(iter(options))} must be at"):
+    with pytest.raises(ConfigError, match=f"{next(iter(options))} must be"):
         task(**options)

@@ -29,7 +29,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def opened(folder: Path) -> DataSource:
-    return open_data(DataConfig(name="coco", path=str(folder)))
+    return open_data(DataConfig(name="coco", path=folder))
 
 
 @pytest.fixture(scope="module")
@@ -193,5 +193,5 @@ def test_the_loss_is_the_sum_of_the_models_own(source: DataSource) -> None:
 
 
 def test_options_of_classification_do_not_apply(source: DataSource) -> None:
-    with pytest.raises(DataError, match="do not apply to detection"):
+    with pytest.raises(DataError, match=r"task\.mixup does not apply to detection"):
         make_task(TaskConfig(mixup=0.2), source)

@@ -1,0 +1,70 @@
+"""Checks that a section makes of its own values, and how it says which field is to blame."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Iterable
+from typing import Any, NoReturn
+
+from fxbio.errors import ConfigError, did_you_mean
+
+__all__ = [
+    "NEAR_RECIPE",
+    "FieldError",
+    "above_zero",
+    "fail",
+    "known_choices",
+    "not_negative",
+    "shares",
+]
+
+NEAR_RECIPE = "a path that is relative to the file it is written in"
+"""Marks texts that may name a Python file, as model references do, and options with such texts;
+``Path`` needs no mark."""
+
+
+class FieldError(ConfigError):
+    """A value that a section refuses; the reader adds where it was written."""
+
+    def __init__(self, name: str, fault: str, notes: Iterable[str] = ()) -> None:
+        super().__init__(f"{name} {fault}", notes=notes)
+        self.name = name
+
+
+def fail(name: str, fault: str, notes: Iterable[str] = ()) -> NoReturn:
+    """Refuse the value of a field."""
+    raise FieldError(name, fault, notes)
+
+
+def above_zero(section: object, *names: str) -> None:
+    """Refuse values of zero and below; ``None`` passes."""
+    for name in names:
+        value = getattr(section, name)
+        if value is not None and value <= 0:
+            fail(name, f"must be above 0, not {value}")
+
+
+def not_negative(section: object, *names: str) -> None:
+    """Refuse values below zero."""
+    for name in names:
+        if getattr(section, name) < 0:
+            fail(name, f"must be at least 0, not {getattr(section, name)}")
+
+
+def shares(section: object, *names: str) -> None:
+    """Refuse values outside of 0 to 1."""
+    for name in names:
+        if not 0 <= getattr(section, name) <= 1:
+            fail(name, f"must be from 0 to 1, not {getattr(section, name)}")
+
+
+def known_choices(section: Any) -> None:
+    """Refuse words that a field does not know, in sections that are made in Python."""
+    for name, hint in typing.get_type_hints(type(section)).items():
+        allowed = typing.get_args(hint) if typing.get_origin(hint) is typing.Literal else ()
+        value = getattr(section, name)
+        if allowed and value not in allowed:
+            words = [str(choice) for choice in allowed]
+            guess = did_you_mean(str(value), words)
+            notes = [*([guess] if guess else []), f"it may be: {', '.join(words)}"]
+            fail(name, f"cannot be '{value}'", notes)
