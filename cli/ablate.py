@@ -10,9 +10,9 @@ from fxbio.cli.console import log, print_result
 
 __all__ = ["command"]
 
-ABLATE_EXIT_CODES = """Exit codes: 0 done; 1 stopped by a signal, after saving; 2 wrong usage,
-study, recipe, model or policy. Runs that fail are rows of the tables; --retry takes them up
-again."""
+ABLATE_EXIT_CODES = """Exit codes: 0 done; 1 failed; 2 wrong usage, study, recipe, model or policy;
+130 and 143 stopped by Ctrl-C or SIGTERM, after saving. Runs that fail are rows of the tables;
+--retry takes them up again."""
 
 
 @click.command("ablate", short_help="Train a model under many policies.", epilog=ABLATE_EXIT_CODES)

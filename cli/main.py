@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from fxbio import __version__
-from fxbio.errors import FxbioError, TrainError, VerificationError
+from fxbio.errors import FxbioError, Stopped, TrainError, VerificationError
 
 __all__ = ["COMMANDS", "EXIT_CODES", "cli", "exit_code", "main"]
 
@@ -100,7 +100,9 @@ def report(error: Exception) -> int:
 
 
 def exit_code(error: Exception) -> int:
-    """1 where a check or a run failed, 2 where it was asked for in a wrong way."""
+    """1 where a check or a run failed, 2 where it was asked for wrongly, or that of a signal."""
+    if isinstance(error, Stopped):
+        return error.exit
     failed = not isinstance(error, FxbioError) or isinstance(error, TrainError | VerificationError)
     return _FAILED if failed else _USAGE
 

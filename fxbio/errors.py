@@ -23,6 +23,7 @@ __all__ = [
     "ProcessError",
     "RecordError",
     "RuleError",
+    "Stopped",
     "TrainError",
     "UnreachableWeightError",
     "VerificationError",
@@ -138,6 +139,18 @@ class TrainError(FxbioError):
 
 class ProcessError(TrainError):
     """It failed in one process, and the others cannot know why."""
+
+
+class Stopped(TrainError):
+    """It was stopped by a signal, and can go on.
+
+    Args:
+        exit: what the process returns: 130 for Ctrl-C, 143 for SIGTERM.
+    """
+
+    def __init__(self, headline: str, *, exit: int, help: str) -> None:
+        super().__init__(headline, help=help)
+        self.exit = exit
 
 
 def did_you_mean(word: str, known: Iterable[str], limit: int = 3) -> str:

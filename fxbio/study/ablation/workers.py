@@ -13,25 +13,17 @@ from typing import Any
 
 import torch
 
-from fxbio.errors import TrainError
+from fxbio.errors import Stopped
 from fxbio.study.ablation.rows import Row
 from fxbio.study.ablation.run_cell import CellRun, run_cell
+from fxbio.train.output.folder import RunFolder
+from fxbio.train.output.status import exit_code, read_status
 from fxbio.train.parallel.signals import watch_signals
 
-__all__ = ["Stopped", "run_all"]
+__all__ = ["run_all"]
 
 _LOOK = 0.5
 """Seconds between looks at whether the study was asked to stop."""
-
-
-class Stopped(TrainError):
-    """A study was stopped by a signal, and can go on."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "the study was stopped; what was being trained is saved",
-            help="go on with the same command",
-        )
 
 
 def run_all(
@@ -53,8 +45,17 @@ def run_all(
     for task in tasks:
         row = run_cell(task)
         if row.state == "preempted":
-            raise Stopped
+            status = read_status(RunFolder(task.folder / "run").status)
+            raise _stopped((status and status.exit) or exit_code("preempted"))
         yield row
+
+
+def _stopped(exit: int) -> Stopped:
+    return Stopped(
+        "the study was stopped; what was being trained is saved",
+        exit=exit,
+        help="go on with the same command",
+    )
 
 
 class _Worker:
@@ -106,11 +107,15 @@ def _in_processes(
                 while waiting and len(crew) < jobs:
                     crew.append(_Worker(threads))
                     crew[-1].give(waiting.popleft())
-                for worker in _ready(crew):
-                    yield worker.take()
+                ready = _ready(crew)
+                if stop:  # whoever died of the same signal has not failed
+                    raise _stopped(exit_code("preempted", stop.signal))
+                for worker in ready:
+                    row = worker.take()
+                    if row.state == "preempted":
+                        raise _stopped(exit_code("preempted"))
+                    yield row
                     _give_next(worker, waiting, crew)
-                if stop:
-                    raise Stopped
         finally:
             for worker in crew:
                 worker.end()
