@@ -8,13 +8,14 @@ from dataclasses import dataclass
 
 from fxbio.study.ablation import svg
 from fxbio.study.ablation.summary import Line
+from fxbio.study.ablation.ticks import ticks
 
 __all__ = ["curve"]
 
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
-"""Of Okabe and Ito: they differ for colour-blind eyes too."""
-_STEP, _HEIGHT, _LEFT, _TOP, _RIGHT = 90.0, 220.0, 70.0, 60.0, 160.0
-_GRID, _SOFT = "#d8dee4", "#656d76"
+_WIDTH, _HEIGHT, _LEFT, _TOP, _RIGHT = 900.0, 220.0, 70.0, 60.0, 80.0
+_NARROWEST, _WIDEST = 40.0, 90.0
+"""Of columns: names that are turned stay apart."""
+_GRID = "#d8dee4"
 _LETTER = 6.2
 _SLOPE = 30.0
 
@@ -25,15 +26,26 @@ class _Frame:
 
     low: float
     high: float
-    columns: int
+    units: tuple[str, ...]
 
     def at(self, column: int, value: float) -> svg.Point:
         share = (value - self.low) / (self.high - self.low)
-        return _LEFT + (column + 0.5) * _STEP, _TOP + _HEIGHT * (1 - share)
+        return self.left + (column + 0.5) * self._step, _TOP + _HEIGHT * (1 - share)
+
+    @property
+    def left(self) -> float:
+        """Names end below their columns, and begin further to the left."""
+        reach = math.cos(math.radians(_SLOPE)) * _LETTER
+        starts = (reach * len(u) - (k + 0.5) * self._step for k, u in enumerate(self.units))
+        return max(_LEFT, *starts)
 
     @property
     def right(self) -> float:
-        return _LEFT + self.columns * _STEP
+        return self.left + len(self.units) * self._step
+
+    @property
+    def _step(self) -> float:
+        return min(_WIDEST, max(_NARROWEST, _WIDTH / len(self.units)))
 
 
 def curve(title: str, metric: str, base: Line, lines: Sequence[Line]) -> str:
@@ -45,23 +57,24 @@ def curve(title: str, metric: str, base: Line, lines: Sequence[Line]) -> str:
         base: the base of the study.
         lines: of one axis, in the order in which it grows.
     """
-    units = list(dict.fromkeys(line.unit for line in lines))
-    frame = _Frame(*_range([base, *lines]), len(units))
-    below = 30 + _LETTER * max(map(len, units)) * math.sin(math.radians(_SLOPE))
+    frame = _Frame(*_range([base, *lines]), tuple(dict.fromkeys(line.unit for line in lines)))
+    below = 30 + _LETTER * max(map(len, frame.units)) * math.sin(math.radians(_SLOPE))
     shapes = [svg.text((16, 24), title, size=15, bold=True)]
-    shapes.append(svg.text((16, 42), f"{metric} ± one standard deviation", size=11, fill=_SOFT))
-    shapes += _grid(frame, units)
+    shapes.append(svg.text((16, 42), f"{metric} ± one standard deviation", size=11, fill=svg.SOFT))
+    shapes += _grid(frame)
     if base.mean is not None:
-        start, end = frame.at(0, base.mean), frame.at(0, base.mean)
-        shapes.append(svg.line((_LEFT, start[1]), (frame.right, end[1]), _SOFT, dashed=True))
-        shapes.append(svg.text((frame.right + 8, end[1] + 4), "base", size=11, fill=_SOFT))
-    for number, rule in enumerate(dict.fromkeys(line.rule for line in lines)):
-        colour = _COLOURS[number % len(_COLOURS)]
-        shapes += _one_rule(frame, units, [line for line in lines if line.rule == rule], colour)
+        y = frame.at(0, base.mean)[1]
+        shapes.append(svg.line((frame.left, y), (frame.right, y), svg.SOFT, dashed=True))
+        shapes.append(svg.text((frame.right + 8, y + 4), "base", size=11, fill=svg.SOFT))
+    rules = list(dict.fromkeys(line.rule for line in lines))
+    for number, rule in enumerate(rules):
+        colour = svg.COLOURS[number % len(svg.COLOURS)]
+        shapes += _one_rule(frame, [line for line in lines if line.rule == rule], colour)
         at = (frame.right + 64, _TOP + 6 + 16 * number)  # beside the word base
         shapes.append(svg.rect(at[0] - 16, at[1] - 9, 10, 10, colour))
         shapes.append(svg.text(at, rule or metric, size=12))
-    return svg.document(frame.right + _RIGHT, _TOP + _HEIGHT + below, title, shapes)
+    width = frame.right + _RIGHT + max(svg.width_of(rule or metric, 12) for rule in rules)
+    return svg.document(width, _TOP + _HEIGHT + below, title, shapes)
 
 
 def _range(lines: Sequence[Line]) -> tuple[float, float]:
@@ -73,28 +86,18 @@ def _range(lines: Sequence[Line]) -> tuple[float, float]:
     return low - room, high + room
 
 
-def _grid(frame: _Frame, units: Sequence[str]) -> Iterator[str]:
-    for value in _ticks(frame.low, frame.high):
+def _grid(frame: _Frame) -> Iterator[str]:
+    for value in ticks(frame.low, frame.high):
         y = frame.at(0, value)[1]
-        yield svg.line((_LEFT, y), (frame.right, y), _GRID)
-        yield svg.text((_LEFT - 8, y + 4), f"{value:g}", anchor="end", size=11)
-    for column, unit in enumerate(units):
+        yield svg.line((frame.left, y), (frame.right, y), _GRID)
+        yield svg.text((frame.left - 8, y + 4), f"{value:g}", anchor="end", size=11)
+    for column, unit in enumerate(frame.units):
         at = (frame.at(column, frame.low)[0] + 4, _TOP + _HEIGHT + 16)
         yield svg.text(at, unit, anchor="end", size=11, turned=-_SLOPE)
 
 
-def _ticks(low: float, high: float) -> list[float]:
-    """Round numbers inside a range, four to nine of them."""
-    size = 10 ** math.floor(math.log10((high - low) / 2))
-    step = next(size * m for m in (0.5, 1, 2, 5) if (high - low) / (size * m) <= 9)
-    first = math.ceil(low / step)
-    return [round(k * step, 12) for k in range(first, math.floor(high / step) + 1)]
-
-
-def _one_rule(
-    frame: _Frame, units: Sequence[str], lines: Sequence[Line], colour: str
-) -> Iterator[str]:
-    found = [(units.index(line.unit), line) for line in lines]
+def _one_rule(frame: _Frame, lines: Sequence[Line], colour: str) -> Iterator[str]:
+    found = [(frame.units.index(line.unit), line) for line in lines]
     known = [(column, line, line.mean) for column, line in found if line.mean is not None]
     if not known:
         return

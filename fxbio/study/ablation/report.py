@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
 from importlib import resources
 
 from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
 
+from fxbio.study.ablation.plots import Plots
 from fxbio.study.ablation.summary import StudyResults
 from fxbio.study.ablation.tables import NUMBERS, cells_of, columns_of, tables
 
 __all__ = ["report"]
 
-_LARGEST = 150_000
+_LARGEST = 60_000
 """Characters of a plan's picture that the page still takes in."""
 
 
-def report(results: StudyResults, plots: Mapping[str, str], study: str, picture: str) -> str:
+def report(results: StudyResults, plots: Plots, study: str, picture: str) -> str:
     """The page.
 
     Args:
         results: of the study.
-        plots: SVG of each axis, by its name.
+        plots: of each axis, by its name.
         study: text of the study file.
         picture: SVG of the base's plan, which is left out where it is very large.
     """
@@ -36,7 +37,8 @@ def report(results: StudyResults, plots: Mapping[str, str], study: str, picture:
         columns=columns_of(index.metric),
         numbers=NUMBERS,
         cells_of=cells_of,
-        plots={name: [_as_image(plot)] for name, plot in plots.items()},
+        plots=plots,
+        inline=_inline,
         picture=_as_image(picture) if len(picture) < _LARGEST else "",
         done=sum(row.state == "done" for row in results.rows),
         total=len({cell.run for cell in index.cells}) * len(index.seeds),
@@ -44,6 +46,11 @@ def report(results: StudyResults, plots: Mapping[str, str], study: str, picture:
         policies={cell.run: cell.policy for cell in index.cells},
         study=study,
     )
+
+
+def _inline(svg: str) -> Markup:
+    """A plot as a part of the page, so that the titles of its shapes show."""
+    return Markup(svg.replace(' xmlns="http://www.w3.org/2000/svg"', "", 1))
 
 
 def _as_image(svg: str) -> str:

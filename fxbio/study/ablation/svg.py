@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
+from itertools import pairwise
 from typing import Literal
 
-__all__ = ["Point", "band", "circle", "document", "line", "polyline", "rect", "text"]
+__all__ = [
+    "COLOURS",
+    "SOFT",
+    "Point",
+    "band",
+    "circle",
+    "document",
+    "line",
+    "polyline",
+    "rect",
+    "text",
+    "width_of",
+]
 
 Point = tuple[float, float]
 
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+"""Of Okabe and Ito: they differ for colour-blind eyes too."""
+SOFT = "#656d76"
+"""Of what explains."""
 _INK = "#1f2328"
 _FONT = "system-ui,-apple-system,'Segoe UI',Helvetica,Arial,sans-serif"
 
@@ -30,9 +48,8 @@ def document(width: float, height: float, title: str, shapes: Iterable[str]) -> 
 
 def rect(x: float, y: float, width: float, height: float, fill: str, title: str = "") -> str:
     """A filled rectangle; its title shows when a pointer rests on it."""
-    tip = f"<title>{escape(title)}</title>" if title else ""
     place = f'x="{_n(x)}" y="{_n(y)}" width="{_n(width)}" height="{_n(height)}"'
-    return f'<rect {place} fill="{fill}">{tip}</rect>'
+    return f'<rect {place} fill="{fill}">{_tip(title)}</rect>'
 
 
 def text(
@@ -59,10 +76,14 @@ def line(start: Point, end: Point, colour: str, *, dashed: bool = False) -> str:
     return f'<line {ends} stroke="{colour}"{dash}/>'
 
 
-def polyline(points: Sequence[Point], colour: str) -> str:
-    """A curve through points."""
-    path = " ".join(map(_at, points))
-    return f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>'
+def polyline(points: Sequence[Point], colour: str, width: float = 2) -> str:
+    """A curve through points. Each is told from the one before it, which is short."""
+    places = [(round(10 * x), round(10 * y)) for x, y in points]
+    moves = (
+        f"{_short((c - a) / 10)} {_short((d - b) / 10)}" for (a, b), (c, d) in pairwise(places)
+    )
+    path = f"M{_at(points[0])}l{' '.join(moves)}".replace(" -", "-")
+    return f'<path d="{path}" fill="none" stroke="{colour}" stroke-width="{_n(width)}"/>'
 
 
 def band(above: Sequence[Point], below: Sequence[Point], colour: str) -> str:
@@ -71,10 +92,19 @@ def band(above: Sequence[Point], below: Sequence[Point], colour: str) -> str:
     return f'<polygon points="{path}" fill="{colour}" fill-opacity="0.15"/>'
 
 
-def circle(at: Point, colour: str, title: str) -> str:
+def circle(at: Point, colour: str, title: str = "", radius: float = 3.5) -> str:
     """A dot; its title shows when a pointer rests on it."""
-    place = f'cx="{_n(at[0])}" cy="{_n(at[1])}" r="3.5"'
-    return f'<circle {place} fill="{colour}"><title>{escape(title)}</title></circle>'
+    place = f'cx="{_n(at[0])}" cy="{_n(at[1])}" r="{_n(radius)}"'
+    return f'<circle {place} fill="{colour}">{_tip(title)}</circle>'
+
+
+def width_of(content: str, size: float) -> float:
+    """About how wide a line of text is."""
+    return 0.56 * size * len(content)
+
+
+def _tip(title: str) -> str:
+    return f"<title>{escape(title)}</title>" if title else ""
 
 
 def _at(point: Point) -> str:
@@ -83,3 +113,8 @@ def _at(point: Point) -> str:
 
 def _n(number: float) -> str:
     return f"{number:.1f}".removesuffix(".0")
+
+
+def _short(number: float) -> str:
+    """As SVG allows it, without a zero before the point."""
+    return re.sub(r"^(-?)0\.", r"\1.", _n(number))

@@ -1,4 +1,4 @@
-"""The results of a study as Markdown, CSV and LaTeX."""
+"""The results of a study as tables: what is in them, CSV and LaTeX."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ __all__ = [
     "csv_text",
     "delta_text",
     "latex",
-    "markdown",
     "tables",
 ]
 
@@ -43,14 +42,6 @@ def cells_of(line: Line) -> tuple[str, ...]:
 def delta_text(delta: float | None) -> str:
     """A difference with its sign; what rounds to zero has a plus."""
     return "" if delta is None else f"{round(delta, 4) + 0.0:+.4f}"
-
-
-def markdown(results: StudyResults) -> str:
-    """A document with a table for each axis."""
-    parts = [f"# {results.index.name}", results.caption() + "."]
-    for name, lines in tables(results):
-        parts += [f"## {name}", _markdown_table(results, lines)]
-    return "\n\n".join(parts) + "\n"
 
 
 def csv_text(results: StudyResults) -> str:
@@ -81,15 +72,6 @@ def _with_spread(mean: float | None, std: float | None) -> str:
 
 NUMBERS = (False, False, True, True, True, True, True, False)
 """Which columns are set to the right."""
-
-
-def _markdown_table(results: StudyResults, lines: Sequence[Line]) -> str:
-    rows = [
-        columns_of(results.index.metric),
-        tuple("---:" if number else "---" for number in NUMBERS),
-        *(tuple(cell.replace("|", "\\|") for cell in cells_of(line)) for line in lines),
-    ]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def _latex_table(results: StudyResults, name: str, lines: Sequence[Line]) -> str:

@@ -10,8 +10,10 @@ import pytest
 
 from fxbio.study.ablation import write_results
 from fxbio.study.ablation.folder import StudyFolder
+from fxbio.study.ablation.markdown import markdown
+from fxbio.study.ablation.plots import Plot
 from fxbio.study.ablation.rows import append_row, read_rows, repair_rows
-from fxbio.study.ablation.tables import csv_text, latex, markdown
+from fxbio.study.ablation.tables import csv_text, latex
 from tests.study.ablation.results import index, results, row
 
 
@@ -26,7 +28,9 @@ def test_mean_deviation_and_delta_by_hand() -> None:
 
 
 def test_markdown() -> None:
-    text = markdown(results())
+    plot = Plot("top1 over the epochs", "curves/below/top1.svg", "<svg/>")
+    text = markdown(results(), {"below": [plot]})
+    assert text.index("## below") < text.index(f"![below: {plot.what}]({plot.path})")
     assert "## each_layer & more" in text
     assert "| base |  | 0.9000 ± 0.1000 |  | 3 | 10 |  |  |" in text
     assert "| a | fa | 0.6000 ± 0.1414 | -0.2500 | 2 | 10 | 85.0° | 1 failed |" in text
@@ -57,7 +61,7 @@ def test_the_report_needs_nothing_else(tmp_path: Path) -> None:
     page = (tmp_path / "report.html").read_text()
     assert "http" not in page
     assert not re.findall(r'(?:src|href)="(?!data:image/svg\+xml;base64,)', page)
-    assert page.count("<img") == 3  # two axes and the base
+    assert (page.count("<svg"), page.count("<img")) == (2, 1)  # two axes and the base
     assert "no &lt;memory&gt;" in page
     assert "default: usf" in page
     assert len(page) < 300_000
@@ -68,7 +72,7 @@ def test_plots_are_well_formed(tmp_path: Path) -> None:
     write_results(results(), tmp_path)
     heat, curve = (tmp_path / name for name in ("each_layer-more.svg", "below.svg"))
     assert "diverged" in "".join(ElementTree.parse(heat).getroot().itertext())
-    assert "polyline" in curve.read_text()
+    assert "<polygon" in curve.read_text()
     ElementTree.parse(curve)
 
 
