@@ -32,12 +32,26 @@ def test_an_existing_folder_is_kept(folder: Path, fxbio_command: Command) -> Non
     )
 
 
+def test_a_place_that_cannot_be_written(folder: Path, fxbio_command: Command) -> None:
+    (folder / "file").write_text("")
+    result = fxbio_command("data", "make", "shapes", "file/out")
+    assert result.exit_code == 2
+    assert result.stderr == "error: nothing can be written to file: File exists\n"
+
+
+def test_an_unknown_kind(fxbio_command: Command) -> None:
+    result = fxbio_command("data", "make", "shape", "out")
+    assert result.exit_code == 2
+    assert "'shape' is not one of 'shapes', 'shapes-coco'" in result.stderr
+
+
 def test_read_names_the_broken_image(folder: Path, fxbio_command: Command) -> None:
     fxbio_command("data", "make", "shapes", "out", "--images", 5)
     (folder / "out/val/ring/000004.jpg").write_bytes(b"hello")
     assert "000004" not in fxbio_command("data", "check", "out").stdout
-    lines = fxbio_command("data", "check", "out", "--read").stdout.splitlines()
-    assert len(lines) == 3
+    found = fxbio_command("data", "check", "out", "--read")
+    lines = found.stdout.splitlines()
+    assert (found.exit_code, len(lines)) == (1, 3)
     assert lines[2].startswith("out/val/ring/000004.jpg cannot be read as an image")
 
 

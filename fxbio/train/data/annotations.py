@@ -45,7 +45,7 @@ class CocoAnnotations:
 
     def learnable(self, found: slice = slice(None)) -> NDArray[np.bool_]:
         """Which boxes are trained on: none of size 0, and no crowds, which stand for many."""
-        wide: NDArray[np.bool_] = (self.boxes[found, 2:] > 0).all(axis=1)
+        wide: NDArray[np.bool_] = np.logical_and.reduce(self.boxes[found, 2:] > 0, axis=1)
         return wide & ~self.crowd[found]
 
     def __len__(self) -> int:

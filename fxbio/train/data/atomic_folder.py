@@ -19,12 +19,15 @@ def new_folder(path: Path) -> Iterator[Path]:
     """A temporary folder beside ``path``, which takes that name when the block has succeeded.
 
     Raises:
-        DataError: when there is something already.
+        DataError: when there is something already, or nothing can be written there.
     """
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise _exists(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    except OSError as error:
+        raise DataError(f"nothing can be written to {path.parent}: {error.strerror}") from error
     try:
         partial.chmod(0o755)
         yield partial

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from fxbio.train.checked import known_choices, not_negative, shares
@@ -73,6 +75,10 @@ class DataConfig:
     auto_augment: Literal["none", "randaugment", "trivialaugment", "autoaugment", "augmix"] = "none"
     """A policy of random changes of colour and geometry, with torchvision's settings."""
 
+    aspect_groups: int = 0
+    """How finely a detector's training images are grouped by shape, so that a batch needs little
+    padding, as with torchvision's aspect-ratio-group-factor; 0 mixes all shapes."""
+
     random_erase: float = 0.0
     """Probability that a rectangle of a training image is blanked."""
 
@@ -85,7 +91,7 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         known_choices(self)
-        not_negative(self, "image_size", "resize", "workers")
+        not_negative(self, "image_size", "resize", "aspect_groups", "workers")
         shares(self, "min_area", "random_erase")
 
 
@@ -110,6 +116,9 @@ class DataSource:
 
     skipped: Callable[[], tuple[str, ...]] = tuple
     """Names of the training images that were unreadable so far, in any worker."""
+
+    groups: NDArray[np.int64] | None = None
+    """A number for each training image; steps are made of images with the same one."""
 
     annotations: CocoAnnotations | None = None
     """What the validation of a detector is compared with."""

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fxbio.errors import DataError
 from fxbio.train.data.annotations import CocoAnnotations
+from fxbio.train.data.aspect import aspect_groups
 from fxbio.train.data.base import DataConfig, DataSource
 from fxbio.train.data.coco_file import read_coco
 from fxbio.train.data.images import BadImageError, read_image
@@ -95,6 +96,7 @@ def open_coco(config: DataConfig) -> DataSource:
         task="detection",
         findings=tuple(findings),
         skipped=skipped,
+        groups=_groups(train.sizes[with_boxes], config.aspect_groups),
         annotations=val,
     )
 
@@ -117,6 +119,10 @@ def _as_annotated(image: Image.Image, size: tuple[int, int], path: Path) -> Imag
         "{} is {}, but its annotations are for {}".format(path, *sizes),
         help="give it the size that the annotation file says, or take width and height out there",
     )
+
+
+def _groups(sizes: NDArray[np.int64], factor: int) -> NDArray[np.int64] | None:
+    return aspect_groups(sizes, factor) if factor else None
 
 
 def _check_categories(train: dict[int, str], val: dict[int, str], root: Path) -> None:

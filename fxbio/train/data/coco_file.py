@@ -94,7 +94,7 @@ class _Boxes:
     @property
     def finite(self) -> NDArray[np.bool_]:
         """False where a number is infinite, or none."""
-        found: NDArray[np.bool_] = np.isfinite(self.boxes).all(axis=1)
+        found: NDArray[np.bool_] = np.logical_and.reduce(np.isfinite(self.boxes), axis=1)
         return found
 
 

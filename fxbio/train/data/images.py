@@ -28,9 +28,11 @@ def read_image(path: str | Path, channels: int) -> Image.Image:
     Raises:
         BadImageError: naming the file.
     """
+    mode = "RGB" if channels == 3 else "L"
     try:
         with Image.open(path) as image:
-            return _eight_bits(image).convert("RGB" if channels == 3 else "L")
+            image.load()
+            return image if image.mode == mode else _eight_bits(image).convert(mode)
     except FileNotFoundError:
         raise BadImageError(f"{path} is missing", help=_HELP) from None
     except Exception as error:  # decoders raise anything when they are given anything

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
+from itertools import chain
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
 from fxbio.train.data.seeding import mixed_seed
@@ -38,6 +40,8 @@ class EpochSampler(Sampler[Pick]):
         world: number of processes.
         seed: of the order.
         shuffle: without it the order is that of the data set.
+        groups: a number for each sample; a step over all ranks then has samples with the same one,
+            but for those that are left over, which come last. For shuffled orders.
         drop_last: leave out what does not fill a batch on every rank; otherwise the last batch is
             smaller, and up to ``world - 1`` samples are repeated.
     """
@@ -52,9 +56,11 @@ class EpochSampler(Sampler[Pick]):
         seed: int = 0,
         shuffle: bool = True,
         drop_last: bool = False,
+        groups: NDArray[np.int64] | None = None,
     ) -> None:
         self.size, self.batch_size, self.rank, self.world = size, batch_size, rank, world
         self.seed, self.shuffle, self.drop_last = seed, shuffle, drop_last
+        self.groups = groups
         self.epoch = 0
         self.position = 0
         """Samples of this epoch that all ranks together have trained on."""
@@ -78,10 +84,6 @@ class EpochSampler(Sampler[Pick]):
     def advance(self, count: int) -> None:
         """Say that every rank has trained on ``count`` more samples."""
         self.position += count * self.world
-
-    def upcoming(self, count: int) -> list[int]:
-        """The next samples of this rank, which are the batch in hand until ``advance``."""
-        return list(islice((pick.sample for pick in self), count))
 
     def state_dict(self) -> dict[str, int]:
         """Where training is. The position is that of all ranks, so their number may change."""
@@ -108,7 +110,22 @@ class EpochSampler(Sampler[Pick]):
         if not self.shuffle:
             return list(range(self.size))
         generator = torch.Generator().manual_seed(mixed_seed("order", self.seed, self.epoch))
-        return torch.randperm(self.size, generator=generator).tolist()
+        order: list[int] = torch.randperm(self.size, generator=generator).tolist()
+        if self.groups is None:
+            return order
+        return _grouped(order, self.groups.tolist(), self.batch_size * self.world)
+
+
+def _grouped(order: list[int], groups: list[int], size: int) -> list[int]:
+    """The order changed so that ``size`` samples of one group come together, as far as they go."""
+    waiting: dict[int, list[int]] = {}
+    full: list[int] = []
+    for sample in order:
+        batch = waiting.setdefault(groups[sample], [])
+        batch.append(sample)
+        if len(batch) == size:
+            full += waiting.pop(groups[sample])
+    return [*full, *chain.from_iterable(waiting.values())]
 
 
 class EvalSampler(Sampler[Pick]):

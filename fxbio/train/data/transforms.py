@@ -57,7 +57,13 @@ IMAGENET = Look(224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), augment="imag
 
 
 def classification_transforms(config: DataConfig, look: Look) -> tuple[Transform, Transform]:
-    """How images are prepared for training, and for evaluation."""
+    """How images are prepared for training, and for evaluation.
+
+    Raises:
+        DataError: when an option is set that only detection has.
+    """
+    if config.aspect_groups:
+        raise DataError("data.aspect_groups does not apply to classification")
     augment = look.augment if config.augment == "auto" else config.augment
     size = config.image_size or look.size
     whole = [] if look.square and size == look.size else [v2.Resize(size), v2.CenterCrop(size)]

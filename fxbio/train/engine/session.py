@@ -38,6 +38,8 @@ class Progress:
     step: int = 0
     """Optimizer steps taken."""
     best: float | None = None
+    best_step: int | None = None
+    """When that was."""
     metrics: dict[str, float] = field(default_factory=dict)
     """Of the last evaluation."""
     sums: dict[str, float] = field(default_factory=dict)
@@ -150,6 +152,7 @@ def _build(recipe: Recipe, world: World, source: DataSource, task: Task) -> Sess
         seed=train.seed,
         shuffle=not train.overfit_batch,
         drop_last=True,
+        groups=source.groups,
     )
     _check_not_empty(sampler, recipe)
     _check_alignment(recipe, task)

@@ -1,16 +1,19 @@
 from __future__ import annotations
 
+import bisect
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from fxbio.errors import DataError
 from fxbio.train.data import DataConfig, DataSource, open_data
+from fxbio.train.data.aspect import aspect_groups
 
 Edit = Callable[[dict[str, Any]], None]
 SIZES = ((30, 20), (20, 30), (25, 25))
@@ -179,6 +182,24 @@ def test_images_are_in_the_order_of_their_ids(write: Callable[..., Path]) -> Non
     source = opened(write(both=lambda data: data["images"].reverse()), augment="none")
     assert [source.val[k][0].shape for k in range(3)] == [(3, 20, 30), (3, 30, 20), (3, 25, 25)]
     assert source.val[0][1]["labels"].tolist() == [1, 3]
+
+
+@pytest.mark.parametrize("factor", [1, 3])
+def test_groups_by_shape_are_those_of_torchvisions_reference(factor: int) -> None:
+    sizes = [(w, h) for w in range(20, 90, 7) for h in range(20, 90, 7)]
+    limits = [2 ** (step / factor) for step in range(-factor, factor + 1)]
+    groups = aspect_groups(np.array([*sizes, (0, 5), (5, 0)]), factor).tolist()
+    assert groups == [*(bisect.bisect_right(limits, w / h) for w, h in sizes), -1, -1]
+
+
+def test_training_images_are_grouped_without_those_that_have_no_box(
+    write: Callable[..., Path],
+) -> None:
+    folder = write(both=lambda data: data["images"][2].update(width=90))
+    groups = opened(folder, aspect_groups=1).groups
+    assert groups is not None
+    assert groups.tolist() == [2, 1]
+    assert opened(folder).groups is None
 
 
 def test_a_category_with_id_0_is_no_background(write: Callable[..., Path]) -> None:

@@ -125,6 +125,10 @@ def test_options_out_of_range_and_unknown_ones(options: dict[str, Any], message:
     assert message in str(caught.value)
 
 
+def test_options_of_detection_do_not_apply(folder: Path) -> None:
+    assert "does not apply to classification" in error(folder, aspect_groups=3)
+
+
 def test_packed_strings_come_back_as_they_were() -> None:
     strings = ["a.jpg", "", "ä/ö.png", "\udcff.jpg"]
     packed = PackedStrings(strings)

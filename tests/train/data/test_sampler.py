@@ -3,13 +3,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from itertools import chain
+from typing import Any
 
+import numpy as np
 import pytest
 
 from fxbio.train.data import EpochSampler, EvalSampler
 
 
-def epoch_sampler(size: int, rank: int = 0, world: int = 1, **options: bool) -> EpochSampler:
+def epoch_sampler(size: int, rank: int = 0, world: int = 1, **options: Any) -> EpochSampler:
     return EpochSampler(size, batch_size=3, rank=rank, world=world, seed=5, **options)
 
 
@@ -59,18 +61,45 @@ def test_each_epoch_has_an_order_of_its_own_and_the_seed_fixes_it() -> None:
     assert indices(epoch_sampler(20, shuffle=False)) == list(range(20))
 
 
+SHAPES = np.array([0, 1, 1, 0, 1, 2, 1, 0, 0, 1] * 6)
+
+
+@pytest.mark.parametrize("world", [1, 2, 4])
+def test_a_step_has_samples_of_one_group(world: int) -> None:
+    """But for fewer than a step of each group, which come last."""
+    shards = [
+        indices(EpochSampler(60, batch_size=8 // world, rank=rank, world=world, groups=SHAPES))
+        for rank in range(world)
+    ]
+    order = flat(zip(*shards, strict=True))  # type: ignore[arg-type]
+    assert sorted(order) == list(range(60))
+    steps = [SHAPES[order[start : start + 8]] for start in range(0, 60, 8)]
+    full = sum(int((group == SHAPES).sum()) // 8 for group in range(3))
+    assert all(len(set(step.tolist())) == 1 for step in steps[:full])
+    assert order == indices(EpochSampler(60, batch_size=8, groups=SHAPES))
+
+
+def test_groups_are_shuffled_too_and_orders_that_are_not_stay() -> None:
+    sampler = EpochSampler(60, batch_size=8, groups=SHAPES)
+    first = indices(sampler)
+    sampler.set_epoch(1)
+    assert indices(sampler) != first
+    kept = EpochSampler(60, batch_size=8, groups=SHAPES, shuffle=False)
+    assert indices(kept) == list(range(60))
+
+
+@pytest.mark.parametrize("grouped", [False, True])
 @pytest.mark.parametrize("world", [1, 2, 3])
-def test_an_epoch_is_resumed_where_it_was_left(world: int) -> None:
+def test_an_epoch_is_resumed_where_it_was_left(world: int, grouped: bool) -> None:
+    groups = SHAPES[:20] if grouped else None
     for rank in range(world):
-        whole, resumed = epoch_sampler(20, rank, world), epoch_sampler(20, rank, world)
+        whole, resumed = (epoch_sampler(20, rank, world, groups=groups) for _ in range(2))
         whole.set_epoch(4)
         order = indices(whole)
-        assert whole.upcoming(2) == order[:2]
         whole.advance(3)
         resumed.load_state_dict(whole.state_dict())
         assert indices(resumed) == order[3:]
         assert len(resumed) == len(order) - 3
-        assert resumed.upcoming(2) == order[3:5]
 
 
 def test_an_epoch_can_be_resumed_by_another_number_of_ranks() -> None:

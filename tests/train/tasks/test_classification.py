@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -79,7 +79,20 @@ def test_the_loss_is_cross_entropy_with_smoothing() -> None:
     batch = (torch.zeros(4, 1), TARGETS)
     loss = task(label_smoothing=0.1).loss(gives(LOGITS), batch)
     assert set(loss) == {"loss"}
-    assert loss["loss"] == F.cross_entropy(LOGITS, TARGETS, label_smoothing=0.1)
+    shares = torch.full((4, CLASSES), 0.1 / CLASSES)
+    shares[torch.arange(4), TARGETS] += 0.9
+    torch.testing.assert_close(loss["loss"], cross_entropy(shares))
+
+
+def cross_entropy(shares: Tensor) -> Tensor:
+    return -(shares * LOGITS.log_softmax(1)).sum(1).mean()
+
+
+def test_smoothing_of_mixed_targets() -> None:
+    shares = torch.rand(4, CLASSES, generator=torch.Generator().manual_seed(0)).softmax(1)
+    smoothed = 0.9 * shares + 0.1 / CLASSES
+    found = task(label_smoothing=0.1, mixup=1.0).loss(gives(LOGITS), (torch.zeros(4, 1), shares))
+    torch.testing.assert_close(found["loss"], cross_entropy(smoothed))
 
 
 @pytest.mark.parametrize("options", [{"mixup": 0.4}, {"cutmix": 1.0}, {"mixup": 0.4, "cutmix": 1}])
@@ -96,7 +109,54 @@ def test_mixing_gives_soft_targets_and_the_generator_decides(options: dict[str, 
     assert all(torch.equal(a, b) for a, b in zip((images, targets), same, strict=True))
     assert not torch.equal(images, other[0])
     loss = task(**options).loss(gives(LOGITS), (images, targets))["loss"]
-    torch.testing.assert_close(loss, -(targets * LOGITS.log_softmax(1)).sum(1).mean())
+    torch.testing.assert_close(loss, cross_entropy(targets))
+
+
+def mixed(**options: float) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor, Tensor]]:
+    """The share of each image's own label, and images and labels after and before mixing."""
+    half = source().train
+    samples = [half[k] for k in range(4)]
+    images, labels = task().collate_eval(samples)
+    hot = F.one_hot(labels, CLASSES).float()
+    torch.manual_seed(0)
+    for _ in range(20):
+        after, targets = task(**options).collate(samples)
+        yield targets[torch.arange(4), labels], after, targets, images, hot
+
+
+def test_mixup_mixes_images_and_labels_alike() -> None:
+    """λx + (1 − λ)x' with x' the image before, one λ for the batch (Zhang et al. 2018)."""
+    shares = set()
+    for own, after, targets, images, labels in mixed(mixup=0.4):
+        share = own[0]
+        shares.add(round(float(share), 4))
+        torch.testing.assert_close(after, share * images + (1 - share) * images.roll(1, 0))
+        torch.testing.assert_close(targets, share * labels + (1 - share) * labels.roll(1, 0))
+    assert len(shares) == 20
+
+
+def test_cutmix_counts_the_pixels_of_each_image() -> None:
+    """A rectangle of the image before, whose share of the area the label gets (Yun et al. 2019)."""
+    for own, after, targets, images, labels in mixed(cutmix=1.0):
+        kept = after == images
+        assert torch.equal(after, torch.where(kept, images, images.roll(1, 0)))
+        torch.testing.assert_close(own, kept.float().mean((1, 2, 3)))
+        pasted = (~kept[0, 0]).nonzero()
+        sides = pasted.amax(0) - pasted.amin(0) + 1 if len(pasted) else torch.zeros(2)
+        assert int(sides.prod()) == len(pasted)
+        torch.testing.assert_close(
+            targets, own[:, None] * labels + (1 - own)[:, None] * labels.roll(1, 0)
+        )
+
+
+def test_mixup_draws_from_the_beta_distribution() -> None:
+    """Its variance is 1 / (4 (2α + 1)) and its mean a half."""
+    half = source().train
+    samples = [half[0], half[1]]
+    torch.manual_seed(0)
+    shares = torch.stack([task(mixup=0.4).collate(samples)[1][0, 0] for _ in range(2000)])
+    assert float(shares.mean()) == pytest.approx(0.5, abs=0.03)
+    assert float(shares.var()) == pytest.approx(1 / (4 * 1.8), rel=0.1)
 
 
 def test_validation_is_never_mixed() -> None:
