@@ -50,7 +50,10 @@ class Block(nn.Module):
 
 
 class Body(nn.Module):
-    """A stem and four blocks, named as in torchvision's ResNets."""
+    """A stem and four blocks, named and initialised as torchvision's ResNets.
+
+    Sign feedback by the convention of Xiao et al. is of the size of these weights.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -61,6 +64,9 @@ class Body(nn.Module):
         self.layer2 = Block(one, two)
         self.layer3 = Block(two, three)
         self.layer4 = Block(three, four)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, images: Tensor) -> "OrderedDict[str, Tensor]":
         h = self.layer1(F.relu(self.bn1(self.conv1(images))))
