@@ -7,8 +7,7 @@ the next layer: there it receives, and what goes on from there is cut off.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -38,12 +37,6 @@ class Flow:
     """Whether another layer, ruled or not, reads what it became."""
 
 
-@dataclass(eq=False)
-class _Followed:
-    tensor: Tensor
-    flows: list[Flow] = field(default_factory=list)
-
-
 class BroadcastScope(TorchFunctionMode):
     """Follows the outputs of marked layers to where they receive."""
 
@@ -55,7 +48,7 @@ class BroadcastScope(TorchFunctionMode):
         """Marked modules that ran under ``torch.no_grad()``."""
         self._model = model
         self._routes = routes
-        self._followed: list[_Followed] = []
+        self._followed: dict[Tensor, list[Flow]] = {}  # a tensor hashes by identity
         self._entered: list[str] = []
         self._ran: list[str] = []
 
@@ -68,9 +61,10 @@ class BroadcastScope(TorchFunctionMode):
         if not flows:
             return func(*args, **kwargs)
         if applies_layer(func, args):
-            return func(*_mapped(self._read, args), **_mapped(self._read, kwargs))
+            args, kwargs = tree_map_only(Tensor, self._read, (args, kwargs))
+            return func(*args, **kwargs)
         if any(flow.received for flow in flows):
-            args, kwargs = _mapped(self._cut_spent, args), _mapped(self._cut_spent, kwargs)
+            args, kwargs = tree_map_only(Tensor, self._cut_spent, (args, kwargs))
             flows = self._flows_of((*args, *kwargs.values()))
         out = func(*args, **kwargs)
         pending = [flow for flow in flows if not flow.received]
@@ -184,9 +178,8 @@ class BroadcastScope(TorchFunctionMode):
             if isinstance(value, tuple | list):
                 found += [flow for flow in self._flows_of(value) if flow not in found]
             elif isinstance(value, Tensor):
-                for item in self._followed:
-                    if item.tensor is value:
-                        found += [flow for flow in item.flows if flow not in found]
+                known = self._followed.get(value, ())
+                found += [flow for flow in known if flow not in found]
         return found
 
     def _follow(self, out: Any, flows: list[Flow]) -> None:
@@ -194,15 +187,5 @@ class BroadcastScope(TorchFunctionMode):
             for item in out:
                 self._follow(item, flows)
         elif isinstance(out, Tensor) and out.is_floating_point():
-            self._followed.append(_Followed(out, flows))
-
-
-def _mapped(function: Callable[[Tensor], Tensor], value: Any) -> Any:
-    """A structure of arguments with a function applied to its tensors."""
-    if isinstance(value, Tensor):
-        return function(value)
-    if isinstance(value, tuple | list):
-        return type(value)([_mapped(function, item) for item in value])
-    if isinstance(value, dict):
-        return {key: _mapped(function, item) for key, item in value.items()}
-    return value
+            known = self._followed.get(out, [])
+            self._followed[out] = known + [flow for flow in flows if flow not in known]

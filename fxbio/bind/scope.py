@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, fx
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from fxbio.bind.binding import BoundWeight, ModuleBinding, resolve_attribute
 from fxbio.bind.retrace import record_as_leaf
@@ -54,11 +54,10 @@ class ScopeForward(Owner):
 class _Known:
     """A tensor computed from parameters and constants alone."""
 
-    tensor: Any
     weight: BoundWeight | None
     """The weight whose backward path it takes when it is applied; None for a constant."""
     feedback: Any
-    """The drawn feedback, in the shape of ``tensor``; None where there is none, or no longer."""
+    """The drawn feedback, in the shape of the tensor; None where there is none, or no longer."""
 
 
 class RuleScope(TorchFunctionMode):
@@ -69,23 +68,23 @@ class RuleScope(TorchFunctionMode):
         binding: ModuleBinding = module._fxbio_binding  # type: ignore[assignment]
         self._module = module
         self._weights = binding.weights
-        self._known: list[_Known] = []
+        self._known: dict[Tensor, _Known] = {}  # a tensor hashes by identity
         for weight in binding.weights:
             self._add_weight(weight)
 
     def _add_weight(self, weight: BoundWeight) -> None:
         feedback = weight.backward(self._module).feedback
         for name in weight.constants:
-            self._known.append(_Known(resolve_attribute(self._module, name), None, None))
+            self._remember(resolve_attribute(self._module, name), None, None)
         if weight.sources == (weight.attribute,):
             tensor = resolve_attribute(self._module, weight.attribute)
             matches = tensor.shape == weight.shape
-            self._known.append(_Known(tensor, weight, feedback if matches else None))
+            self._remember(tensor, weight, feedback if matches else None)
             return
         for name in weight.sources:
             tensor = resolve_attribute(self._module, name)
             fits = feedback is not None and tensor.shape == feedback.shape
-            self._known.append(_Known(tensor, weight, feedback if fits else None))
+            self._remember(tensor, weight, feedback if fits else None)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -102,10 +101,7 @@ class RuleScope(TorchFunctionMode):
         return out
 
     def _find(self, value: Any) -> _Known | None:
-        for known in self._known:
-            if known.tensor is value:
-                return known
-        return None
+        return self._known.get(value) if isinstance(value, Tensor) else None
 
     def _meets_activation(self, call: LinearCall) -> bool:
         """Whether it is more than a product of known tensors, as in a power iteration."""
@@ -139,33 +135,31 @@ class RuleScope(TorchFunctionMode):
             return
         weighty = [known for known in found if known is not None and known.weight is not None]
         if not weighty:
-            self._remember(out, None, None)
+            self._remember_all(out, None, None)
             return
         if func in REINDEXING and all(known.feedback is not None for known in weighty):
-            twin = func(*self._twins(args), **self._twins(kwargs))
-            self._remember(out, weighty[0].weight, twin)
+            args, kwargs = tree_map_only(Tensor, self._twin, (args, kwargs))
+            twin = func(*args, **kwargs)
+            self._remember_all(out, weighty[0].weight, twin)
             return
         for result in _operands((out,)):
             heir = next((k for k in weighty if _fits(k, result)), weighty[0])
             twin = heir.feedback if _fits(heir, result) else None
-            self._known.append(_Known(result, heir.weight, twin))
+            self._remember(result, heir.weight, twin)
 
-    def _remember(self, out: Any, weight: BoundWeight | None, feedback: Any) -> None:
+    def _remember(self, tensor: Tensor, weight: BoundWeight | None, feedback: Any) -> None:
+        self._known.setdefault(tensor, _Known(weight, feedback))
+
+    def _remember_all(self, out: Any, weight: BoundWeight | None, feedback: Any) -> None:
         results = _operands((out,))
         twins = _operands((feedback,)) if feedback is not None else [None] * len(results)
         for result, twin in zip(results, twins, strict=True):
-            self._known.append(_Known(result, weight, twin))
+            self._remember(result, weight, twin)
 
-    def _twins(self, value: Any) -> Any:
-        """A structure of arguments with feedback in the place of weights."""
-        if isinstance(value, Tensor):
-            known = self._find(value)
-            return value if known is None or known.feedback is None else known.feedback
-        if isinstance(value, tuple | list):
-            return type(value)([self._twins(item) for item in value])
-        if isinstance(value, dict):
-            return {key: self._twins(item) for key, item in value.items()}
-        return value
+    def _twin(self, tensor: Tensor) -> Any:
+        """What stands for a tensor in computing feedback: that of a weight, or itself."""
+        known = self._known.get(tensor)
+        return tensor if known is None or known.feedback is None else known.feedback
 
 
 def _fits(known: _Known, result: Any) -> bool:

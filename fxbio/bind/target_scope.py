@@ -8,12 +8,14 @@ needs.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_map_only
 
 from fxbio.bind.binding import Targets
 from fxbio.errors import ModelError
@@ -42,6 +44,18 @@ class RunningBlock:
         self.x = x
         self.layer_output: Tensor | None = None
         self.calls: list[_Call] = []
+        self.made: set[Tensor] = set()
+        """What the layer put out and what was made of it; a tensor hashes by identity."""
+
+    def leave_layer(self, tensor: Tensor) -> None:
+        """Note what the layer put out."""
+        self.layer_output = tensor
+        self.made.add(tensor)
+
+    def note(self, call: _Call) -> None:
+        """Note what was done to something that the block has made."""
+        self.calls.append(call)
+        self.made.update(tensors_in(call.out))
 
     def error(self, what: str, why: str) -> ModelError:
         """What is wrong with it, with the line of the policy and a way out."""
@@ -52,18 +66,11 @@ class RunningBlock:
             'with: {blocks: ["encoder.layers.*"]}',
         )
 
-    def tensors(self) -> list[Tensor]:
-        """What the block has made that carries gradients."""
-        made = tensors_in((self.layer_output, *(call.out for call in self.calls)))
-        return [tensor for tensor in made if tensor.requires_grad]
-
     def holds(self, value: Any) -> bool:
         """Whether a tensor, or one in a list, was made by this block."""
         if isinstance(value, tuple | list):
             return any(self.holds(item) for item in value)
-        if not isinstance(value, Tensor):
-            return False
-        return value is self.layer_output or any(_contains(c.out, value) for c in self.calls)
+        return isinstance(value, Tensor) and value in self.made
 
 
 class TargetScope(TorchFunctionMode):
@@ -74,7 +81,8 @@ class TargetScope(TorchFunctionMode):
         self._model = model
         self._targets = targets
         self._running: RunningBlock | None = None
-        self._closed: list[tuple[Tensor, RunningBlock]] = []
+        self._closed: dict[Tensor, RunningBlock] = {}
+        """The block that has made each tensor behind whose end the forward is."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -85,7 +93,7 @@ class TargetScope(TorchFunctionMode):
         self._check_bypass((*args, *kwargs.values()), out)
         running = self._running
         if running is not None and running.holds((*args, *kwargs.values())):
-            running.calls.append(_Call(func, args, kwargs, out))
+            running.note(_Call(func, args, kwargs, out))
         return out
 
     def _check_bypass(self, operands: Any, out: Any) -> None:
@@ -93,12 +101,12 @@ class TargetScope(TorchFunctionMode):
         if not isinstance(out, Tensor) or not out.requires_grad or not self._closed:
             return
         for value in tensors_in(operands):
-            for tensor, block in self._closed:
-                if tensor is value:
-                    raise block.error(
-                        f"a tensor of the block at '{block.layer}' is read behind its end",
-                        "a connection around the next block would carry backprop's error",
-                    )
+            block = self._closed.get(value)
+            if block is not None:
+                raise block.error(
+                    f"a tensor of the block at '{block.layer}' is read behind its end",
+                    "a connection around the next block would carry backprop's error",
+                )
 
     def finish(self, output: Tensor) -> Tensor:
         """The output of the model, with what the last block sends below."""
@@ -111,7 +119,7 @@ class TargetScope(TorchFunctionMode):
         if event == ENTER and (path is not None or name in self._targets.ends):
             return self._enter(path, name, tensor)
         if event == LEAVE and path is not None and self._running is not None:
-            self._running.layer_output = tensor
+            self._running.leave_layer(tensor)
             return tensor
         return None
 
@@ -134,7 +142,7 @@ class TargetScope(TorchFunctionMode):
         running = self._running
         assert running is not None
         self._running = None
-        self._closed += [(tensor, running) for tensor in running.tensors()]
+        self._closed |= {tensor: running for tensor in running.made if tensor.requires_grad}
 
         def again(x: Tensor) -> Tensor:
             return run_again(self._model, running, h, x)
@@ -147,36 +155,21 @@ def run_again(model: nn.Module, running: RunningBlock, h: Tensor, x: Tensor) -> 
     """The output of a block on another input, without a trace in statistics."""
     layer = model.get_submodule(running.layer)
     with StatelessNorms():
-        values: list[tuple[Any, Any]] = [(running.layer_output, layer(x))]
+        now: dict[Tensor, Tensor] = dict(_pairs(running.layer_output, layer(x)))
         for call in running.calls:
-            args, kwargs = _replaced(call.args, values), _replaced(call.kwargs, values)
-            values.append((call.out, call.func(*args, **kwargs)))
-    result: Tensor = _replaced(h, values)
-    return result
+            args, kwargs = _replaced(call.args, now), _replaced(call.kwargs, now)
+            now.update(_pairs(call.out, call.func(*args, **kwargs)))
+    return now.get(h, h)
 
 
-def _replaced(value: Any, values: list[tuple[Any, Any]]) -> Any:
+def _pairs(before: Any, now: Any) -> Iterator[tuple[Tensor, Tensor]]:
+    """The tensors of a result as it was, each with what stands in its place now."""
+    return zip(tensors_in(before), tensors_in(now), strict=True)
+
+
+def _replaced(value: Any, now: dict[Tensor, Tensor]) -> Any:
     """A structure of arguments with what the block made replaced by what it makes now."""
-    if isinstance(value, tuple | list):
-        return type(value)([_replaced(item, values) for item in value])
-    if isinstance(value, dict):
-        return {key: _replaced(item, values) for key, item in value.items()}
-    if not isinstance(value, Tensor):
-        return value
-    for before, now in reversed(values):
-        if before is value:
-            return now
-        if isinstance(before, tuple | list):
-            for one, other in zip(before, now, strict=True):
-                if one is value:
-                    return other
-    return value
-
-
-def _contains(out: Any, value: Tensor) -> bool:
-    if isinstance(out, tuple | list):
-        return any(item is value for item in out)
-    return out is value
+    return tree_map_only(Tensor, lambda tensor: now.get(tensor, tensor), value)
 
 
 class StatelessNorms(TorchFunctionMode):
