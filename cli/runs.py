@@ -13,7 +13,7 @@ from fxbio.cli.main import EXIT_CODES
 from fxbio.cli.options import json_option
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from rich.table import Table
 
@@ -33,7 +33,8 @@ __all__ = ["command"]
 def command(folder: Path, as_json: bool) -> None:
     """List the runs below a folder, by default below runs/: state, progress and metrics.
 
-    A run that says it is running and has not written for a while was killed.
+    A run is killed when its process has ended without a word; --resume auto continues it. One that
+    runs on another machine cannot be looked after from here: see when it has written last.
 
     \b
     Examples:
@@ -56,14 +57,22 @@ def _table(runs: Sequence[Listed]) -> Table:
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for column in ("run", "state", "step", "epoch", "best", "metrics", "written"):
+    for column in ("run", "state", "step", "epoch", "best", "metrics", "written", "error"):
         table.add_column(column, overflow="fold")
     for run in runs:
-        status = run.status
-        metrics = "  ".join(f"{key} {value:.4g}" for key, value in status.metrics.items())
-        best = "" if status.best is None else f"{status.best:.4f}"
-        step = f"{status.step}/{status.steps}"
-        table.add_row(
-            run.name, status.state, step, str(status.epoch), best, metrics, f"{run.age} ago"
-        )
+        table.add_row(*_cells(run))
     return table
+
+
+def _cells(run: Listed) -> Iterator[str]:
+    status = run.status
+    yield run.name
+    yield run.state
+    yield f"{status.step}/{status.steps}" if status.steps else ""
+    yield str(status.epoch) if status.steps else ""
+    yield "" if status.best is None else f"{status.best:.4f}"
+    yield "  ".join(
+        f"{key} {value:.4g}" for key, value in status.metrics.items() if key != "samples"
+    )
+    yield f"{run.age} ago"
+    yield (status.error or "").partition("\n")[0]

@@ -14,6 +14,7 @@ from fxbio.errors import TrainError
 from fxbio.train.engine.session import Session
 from fxbio.train.output.folder import RunFolder, write_text
 from fxbio.train.output.metrics import MetricsFile
+from fxbio.train.output.process import this_process
 from fxbio.train.output.status import State, Status, write_status
 from fxbio.train.output.view import NoView, View
 from fxbio.train.state.store import CheckpointStore
@@ -100,6 +101,7 @@ class Outputs:
             best=progress.best,
             error=error,
             exit=exit,
+            process=this_process(),
         )
         write_status(self.folder.status, status)
 

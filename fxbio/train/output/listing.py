@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fxbio.train.output.folder import RunFolder
+from fxbio.train.output.process import is_gone, is_here
 from fxbio.train.output.status import Status, read_status
 
 __all__ = ["Listed", "list_runs"]
@@ -21,6 +22,9 @@ class Listed:
     name: str
     """Relative to the folder that was looked at."""
     path: Path
+    state: str
+    """That of the status; ``killed`` where its process has ended without a word, and ``running on
+    HOST`` where that cannot be seen from here."""
     status: Status
     age: str
     """Since something was written to it last."""
@@ -34,8 +38,16 @@ def list_runs(folder: Path) -> list[Listed]:
         status = read_status(file)
         if status is not None:
             name = str(file.parent.relative_to(folder))
-            runs.append(Listed(name, file.parent, status, _age(_written(file))))
+            runs.append(Listed(name, file.parent, _state(status), status, _age(_written(file))))
     return runs
+
+
+def _state(status: Status) -> str:
+    if status.state != "running":
+        return status.state
+    if not is_here(status.process):
+        return f"running on {status.process.get('host', 'an unknown machine')}"
+    return "killed" if is_gone(status.process) else "running"
 
 
 def _written(status: Path) -> float:

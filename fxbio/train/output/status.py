@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from fxbio.train.output.folder import write_text
 
@@ -36,6 +36,8 @@ class Status:
     best: float | None = None
     error: str | None = None
     exit: int | None = None
+    process: Mapping[str, Any] = field(default_factory=dict)
+    """Which one trains, as ``this_process`` says it."""
 
 
 def exit_code(state: State, signal: int | None = None) -> int:

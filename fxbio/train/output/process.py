@@ -1,0 +1,52 @@
+"""Which process writes a run, and whether it is still there."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+__all__ = ["is_gone", "is_here", "this_process"]
+
+
+def this_process() -> dict[str, Any]:
+    """What tells this process from every other, as plain data."""
+    return {**_place(), "pid": os.getpid(), "started": _started(os.getpid())}
+
+
+def is_here(process: Mapping[str, Any]) -> bool:
+    """Whether it ran where its number means the same as here: same machine, same container."""
+    return all(process.get(key) == value for key, value in _place().items())
+
+
+def is_gone(process: Mapping[str, Any]) -> bool:
+    """Whether it is certain that it has ended. Of a process elsewhere nothing is known."""
+    if not is_here(process):
+        return False
+    try:
+        os.kill(process["pid"], 0)
+    except ProcessLookupError:
+        return True
+    except OSError:  # it is somebody else's
+        pass
+    return bool(_started(process["pid"]) != process["started"])  # another one has its number
+
+
+def _place() -> dict[str, str]:
+    """Containers may have the name of their machine, and numbers of their own."""
+    numbers = ""
+    with suppress(OSError):
+        numbers = os.readlink("/proc/self/ns/pid")
+    return {"host": platform.node(), "numbers": numbers}
+
+
+def _started(pid: int) -> str:
+    """When it started, in the clock of the kernel; empty where there is no ``/proc``."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return ""
+    return text.rpartition(")")[2].split()[19]
