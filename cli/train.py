@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from fxbio.cli.console import log
 from fxbio.cli.main import exit_code
 from fxbio.errors import FxbioError, ProcessError
+from fxbio.train.output.folder import RunFolder
+from fxbio.train.output.unbegun import leave_unbegun
+from fxbio.train.parallel.launch import first_process, inside_torchrun
+from fxbio.train.parallel.signals import watch_signals
 
 if TYPE_CHECKING:
-    from fxbio.train.config import Recipe
+    from collections.abc import Callable
+
+    from fxbio.train.engine.run import Outcome
     from fxbio.train.output.folder import Resume
 
 __all__ = ["command"]
@@ -66,53 +74,60 @@ def command(
       fxbio train digits.yaml --nproc 2 --resume auto
       torchrun --nproc-per-node=8 -m fxbio train xiao-resnet18.yaml --resume auto
     """
-    from fxbio.train.config import load_recipe
-
     if overwrite and resume != "no":
         raise click.UsageError("--overwrite removes what --resume continues: give one of the two")
-    folder = out or Path("runs", recipe_file.stem)
-    recipe = load_recipe(recipe_file, overrides)
-    if nproc is not None:
-        flags = [*["--overwrite"] * overwrite, *["--dry-run"] * dry_run]
-        arguments = ["train", str(recipe_file), *overrides, "--resume", resume, *flags]
-        ctx.exit(
-            _launch([*["--debug"] * ctx.find_root().params["debug"], *arguments], nproc, folder)
-        )
+    run = RunFolder(out or Path("runs", recipe_file.stem))
+    # From here on, for torch takes seconds to import; a dry run may end as it likes.
+    with nullcontext() if dry_run else watch_signals(early=partial(_leave, run)):
+        from fxbio.train.config import load_recipe
+        from fxbio.train.engine.dry_run import dry_run as try_once
+        from fxbio.train.engine.run import train
+
+        recipe = load_recipe(recipe_file, overrides)
+        if nproc is not None:
+            debug = ["--debug"] * ctx.find_root().params["debug"]
+            flags = [*["--overwrite"] * overwrite, *["--dry-run"] * dry_run]
+            arguments = [*debug, "train", str(recipe_file), *overrides, "--resume", resume, *flags]
+            ctx.exit(_launch(arguments, nproc, run))
     try:
-        ctx.exit(_here(recipe, folder, _resume(resume), overwrite, dry_run))
+        if dry_run:
+            return try_once(recipe, log)
+        outcome = _recorded(train)(recipe, run.path, resume=_resume(resume), overwrite=overwrite)
     except FxbioError as error:
-        if os.environ.get("RANK", "0") == "0" or isinstance(error, ProcessError):
+        if first_process() or isinstance(error, ProcessError):
             raise
         ctx.exit(exit_code(error))  # the first process says what went wrong in all of them
+    assert outcome is not None
+    ctx.exit(outcome.exit)
 
 
-def _here(recipe: Recipe, folder: Path, resume: Resume, overwrite: bool, dry_run: bool) -> int:
+def _leave(run: RunFolder, number: int) -> NoReturn:
+    """At once: an exception would not get through everything that is being imported."""
+    os._exit(leave_unbegun(run, number))
+
+
+def _recorded(train: Callable[..., Outcome]) -> Callable[..., Outcome | None]:
+    """Hands an error to torchrun's agent, which says in which process it was raised."""
     from torch.distributed.elastic.multiprocessing.errors import record
 
-    from fxbio.train.engine.dry_run import dry_run as try_once
-    from fxbio.train.engine.run import train
-    from fxbio.train.parallel.launch import inside_torchrun
-
-    if dry_run:
-        try_once(recipe, log)
-        return 0
-    # record() hands an error to torchrun's agent, which says in which process it was raised.
-    run = record(train) if inside_torchrun() else train
-    outcome = run(recipe, folder, resume=resume, overwrite=overwrite)
-    assert outcome is not None
-    return outcome.exit
+    return record(train) if inside_torchrun() else train
 
 
-def _launch(arguments: list[str], processes: int, folder: Path) -> int:
-    from fxbio.train.output.folder import RunFolder
+def _launch(arguments: list[str], processes: int, run: RunFolder) -> int:
     from fxbio.train.output.status import read_status
     from fxbio.train.parallel.launch import launch
 
-    code = launch([*arguments, "--out", str(folder)], processes)
+    before = read_status(run.status)
+    code = launch([*arguments, "--out", str(run.path)], processes, log)
     if code in (0, 2):
         return code
-    status = read_status(RunFolder(folder).status)
-    return 1 if status is None or not status.exit else status.exit
+    status = read_status(run.status)
+    stopped = code > 128
+    if status is None and stopped:  # before they could say so themselves
+        return leave_unbegun(run, code - 128)
+    if status is None or status == before:
+        return code if stopped else 1
+    return status.exit or 1
 
 
 def _resume(text: str) -> Resume:

@@ -24,8 +24,8 @@ Command = Callable[..., Result]
 
 
 SIGNALLED = """
-        watched = callable(signal.getsignal(signal.SIGTERM))  # while the trainer trains
-        if watched and self.training and not os.path.exists("signalled"):
+        training = any(f.filename.endswith("engine/loop.py") for f in traceback.extract_stack())
+        if training and self.training and not os.path.exists("signalled"):
             open("signalled", "w").close()
             os.kill({process}, {signal})
         return"""
@@ -36,7 +36,8 @@ def model(folder: Path) -> str:
     """Text of a model.py for digits, and a study of it."""
     (folder / "study.yaml").write_text(STUDY)
     text = (folder / "model.py").read_text()
-    text = "import os, signal\n" + text.replace("nn.Linear(width, 2)", "nn.Linear(width, 10)")
+    text = text.replace("nn.Linear(width, 2)", "nn.Linear(width, 10)")
+    text = "import os, signal, traceback\n" + text
     (folder / "model.py").write_text(text)
     return text
 

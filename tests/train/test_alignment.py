@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from fxbio.train.engine.run import train
+from tests.train.test_resume import Killed, kill, metrics, trapped
 from tests.train.tiny import recipe, source
 
 
@@ -31,6 +32,24 @@ def test_it_is_measured_before_and_after_every_second_epoch(tmp_path: Path, rule
     assert not (tmp_path / "plain" / "alignment.jsonl").exists()
     states = [_last(tmp_path / name) for name in ("measured", "plain")]
     assert all(torch.equal(states[0][key], value) for key, value in states[1].items())
+
+
+# Sanity takes 8 images, a measurement 8, an evaluation 21, and an epoch is 5 steps of 8.
+@pytest.mark.parametrize(
+    ("samples", "val"),
+    [(3, False), (60, False), (67, True)],
+    ids=["in the first step", "in an epoch", "after an evaluation, before it is saved"],
+)
+def test_a_killed_run_measures_nothing_twice(tmp_path: Path, samples: int, val: bool) -> None:
+    settings = recipe("log.alignment_every=1", "checkpoint.every_steps=2", rule="fa")
+    train(settings, tmp_path / "straight", data=source())
+    with pytest.raises(Killed):
+        train(settings, tmp_path / "killed", data=trapped(samples, kill, val=val))
+    with (tmp_path / "killed" / "alignment.jsonl").open("a") as file:
+        file.write('{"step": 1')
+    train(settings, tmp_path / "killed", data=source(), resume="auto")
+    assert rows(tmp_path / "killed") == rows(tmp_path / "straight")
+    assert metrics(tmp_path / "killed") == metrics(tmp_path / "straight")
 
 
 def _last(folder: Path) -> dict[str, torch.Tensor]:

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import os
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from fxbio.errors import TrainError
+from fxbio.errors import ConfigError, TrainError
 from fxbio.train.engine.run import train
 from fxbio.train.output.status import read_status
 from fxbio.train.state.files import host_copy, is_whole, read_checkpoint, write_checkpoint
@@ -70,6 +72,44 @@ def test_damage_is_noticed_and_the_one_before_is_taken(tmp_path: Path, damage: s
     assert said == [
         "the checkpoint step-00000003.pt is damaged or incomplete, taking the one before"
     ]
+
+
+@pytest.mark.parametrize("moment", [0, 1, 2, 3])
+def test_a_checkpoint_that_replaces_another_is_whole_at_every_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: int
+) -> None:
+    """The end of an epoch may write a step again; the run may be killed before any rename."""
+    write_checkpoint(STATE, tmp_path / "a.pt")
+    renames = iter(range(10))
+
+    def replace(source: Path, target: Path) -> None:
+        if next(renames) == moment:
+            raise KeyboardInterrupt
+        Path(source).rename(target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    with suppress(KeyboardInterrupt):
+        write_checkpoint({**STATE, "step": 4}, tmp_path / "a.pt")
+    assert next(renames) == min(moment + 1, 3)
+    assert is_whole(tmp_path / "a.pt")
+    assert read_checkpoint(tmp_path / "a.pt")["step"] == (3 if moment < 2 else 4)
+
+
+def test_what_a_killed_run_left_half_done_is_put_right(tmp_path: Path) -> None:
+    filled = fill(tmp_path, 3)
+    (tmp_path / "step-00000003.pt").write_bytes(b"torn")
+    (tmp_path / ".step-00000004.pt.part").touch()
+    (tmp_path / "step-00000005.pt.sha256").touch()
+    filled.go_on_from(tmp_path / "step-00000002.pt", 2, best=True)
+    filled.save({**STATE, "step": 4}, 4, best=False)
+    filled.finish()
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "damaged-step-00000003.pt",
+        *(f"step-0000000{k}.pt{end}" for k in (2, 4) for end in ("", ".sha256")),
+        *("last.pt", "best.pt"),
+    }
+    assert (tmp_path / "best.pt").resolve().name == "step-00000002.pt"
+    assert (tmp_path / "last.pt").resolve().name == "step-00000004.pt"
 
 
 def test_a_damaged_checkpoint_that_is_named_is_an_error(tmp_path: Path) -> None:
@@ -143,6 +183,15 @@ def test_a_checkpoint_of_another_policy_is_refused(tmp_path: Path) -> None:
     train(recipe("train.epochs=1", rule="fa"), tmp_path, data=source())
     with pytest.raises(TrainError, match="another model or policy"):
         train(recipe(rule="usf"), tmp_path, data=source(), resume="auto")
+
+
+def test_a_run_does_not_go_back_in_its_own_folder(tmp_path: Path) -> None:
+    train(recipe("checkpoint.keep=5"), tmp_path / "run", data=source())
+    earlier = tmp_path / "run" / "checkpoints" / "step-00000005.pt"
+    with pytest.raises(ConfigError, match="has gone on since"):
+        train(recipe(), tmp_path / "run", data=source(), resume=earlier)
+    outcome = train(recipe(), tmp_path / "other", data=source(), resume=earlier)
+    assert (outcome.state, outcome.step) == ("done", 15)
 
 
 def test_a_recipe_may_change_on_the_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,8 +3,10 @@ from __future__ import annotations
 import io
 import json
 import os
+import platform
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -14,9 +16,11 @@ from fxbio.train.engine.explain import explain
 from fxbio.train.output import view
 from fxbio.train.output.environment import environment
 from fxbio.train.output.folder import RunFolder
+from fxbio.train.output.lines import keep_lines
 from fxbio.train.output.listing import list_runs
 from fxbio.train.output.metrics import MetricsFile
-from fxbio.train.output.status import Status, exit_code, read_status, write_status
+from fxbio.train.output.process import this_process
+from fxbio.train.output.status import State, Status, exit_code, read_status, write_status
 from fxbio.train.output.view import LineView, LiveView, StepReport, duration
 
 REPORT = StepReport(7, 0.5, 1.25, 0.1, 512.0, 0.03, 3723.0)
@@ -58,16 +62,29 @@ def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 
-def test_metrics_go_on_after_the_step_that_was_kept(tmp_path: Path) -> None:
+@pytest.mark.parametrize("torn", ["", '{"kind": "tra', '{"kind": "train", "step": 1}'])
+def test_lines_go_on_after_those_that_are_kept(tmp_path: Path, torn: str) -> None:
     path = tmp_path / "metrics.jsonl"
     first = MetricsFile(path)
     for step in (1, 2, 3):
         first.write("train", step, {"loss": 1 / step})
     first.close()
     with path.open("a") as file:
-        file.write('{"kind": "tra')  # torn
-    MetricsFile(path, step=2).close()
-    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 2]
+        file.write(torn)
+    keep_lines(path, lambda line: line["step"] <= 2)
+    second = MetricsFile(path, step=2)
+    second.write("eval", 2, {"loss": 0.25})
+    second.close()
+    assert path.read_text().splitlines() == [
+        '{"kind": "train", "step": 1, "loss": 1.0}',
+        '{"kind": "train", "step": 2, "loss": 0.5}',
+        '{"kind": "eval", "step": 2, "loss": 0.25}',
+    ]
+
+
+def test_lines_that_were_never_written_are_no_error(tmp_path: Path) -> None:
+    keep_lines(tmp_path / "none.jsonl", lambda line: True)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_status_reads_back(tmp_path: Path) -> None:
@@ -105,6 +122,30 @@ def test_runs_are_listed_newest_first(tmp_path: Path) -> None:
     (tmp_path / "broken" / "status.json").write_text("{")
     listed = list_runs(tmp_path)
     assert [(run.name, run.age) for run in listed] == [("deep/new", "2 h"), ("old", "4 h")]
+
+
+@pytest.mark.parametrize(
+    ("state", "change", "shown"),
+    [
+        ("running", {}, "running"),
+        ("running", {"pid": 2**22 + 1}, "killed"),  # above the largest that Linux gives
+        ("running", {"started": "0"}, "killed"),
+        ("running", {"host": "node7"}, "running on node7"),
+        ("running", {"host": "node7", "pid": 2**22 + 1}, "running on node7"),
+        ("running", {"numbers": "pid:[1]", "pid": 2**22 + 1}, f"running on {platform.node()}"),
+        ("done", {"pid": 2**22 + 1}, "done"),
+    ],
+)
+def test_a_run_whose_process_is_gone_was_killed(
+    tmp_path: Path, state: State, change: dict[str, Any], shown: str
+) -> None:
+    write_status(tmp_path / "status.json", Status(state, process={**this_process(), **change}))
+    assert [run.state for run in list_runs(tmp_path)] == [shown]
+
+
+def test_a_run_of_another_version_is_not_called_killed(tmp_path: Path) -> None:
+    write_status(tmp_path / "status.json", Status("running"))
+    assert [run.state for run in list_runs(tmp_path)] == ["running on an unknown machine"]
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 import torch
 import torch.multiprocessing
 
-from fxbio.errors import TrainError
+from fxbio.errors import FxbioError, TrainError
 from fxbio.train.engine.divergence import Diverged
 from fxbio.train.engine.run import Outcome, train
 from fxbio.train.output.status import read_status
@@ -54,6 +54,8 @@ def work(rank: int, folder: str, ports: list[int]) -> None:
         resumed_again,
         diverged,
         failed,
+        stopped_early,
+        failed_early,
     ]
     for scenario, port in zip(scenarios, ports, strict=True):
         os.environ["MASTER_PORT"] = str(port)
@@ -115,6 +117,17 @@ def failed(folder: Path, rank: int) -> None:
         train(recipe(), folder / "failed", data=data)
 
 
+def stopped_early(folder: Path, rank: int) -> None:
+    check_stopped(train(recipe(model="stopping"), folder / "early", data=source()))
+
+
+def failed_early(folder: Path, rank: int) -> None:
+    settings = recipe("model.args.rank='1'", model="failing")
+    said = "^building" if rank else "rank 1: building"
+    with pytest.raises(FxbioError, match=f"{said} .* raised ValueError: no weights on this"):
+        train(settings, folder / "failed-early", data=source())
+
+
 def broken() -> None:
     raise ValueError("this image is broken")
 
@@ -144,7 +157,7 @@ def state(folder: Path) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ranks")
-    ports = [free_port() for _ in range(8 + len(RULES))]
+    ports = [free_port() for _ in range(10 + len(RULES))]
     torch.multiprocessing.spawn(work, args=(str(folder), ports), nprocs=RANKS)
     return folder
 
@@ -182,7 +195,17 @@ def test_the_status_says_what_went_wrong_in_another_process(ran: Path) -> None:
     status = read_status(ran / "failed" / "status.json")
     assert status is not None
     assert (status.state, status.exit) == ("failed", 1)
-    assert "rank1: ValueError: this image is broken" in (status.error or "")
+    assert "rank 1: ValueError: this image is broken" in (status.error or "")
+
+
+def test_all_ranks_leave_when_they_are_stopped_before_training(ran: Path) -> None:
+    status = read_status(ran / "early" / "status.json")
+    assert status is not None
+    assert (status.state, status.exit) == ("preempted", 143)
+
+
+def test_a_rank_that_cannot_begin_costs_no_folder(ran: Path) -> None:
+    assert not (ran / "failed-early").exists()
 
 
 def test_another_number_of_processes_can_go_on(ran: Path, tmp_path: Path) -> None:

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import os
+import signal
+from pathlib import Path
+
 import torch
 from torch import Tensor, nn
 
@@ -45,3 +49,43 @@ def deep() -> nn.Module:
     return nn.Sequential(
         nn.Flatten(), nn.Linear(64, 16), nn.Tanh(), nn.Linear(16, 8), nn.Tanh(), nn.Linear(8, 2)
     )
+
+
+def stopping() -> nn.Module:
+    """Building it takes so long that somebody asks the process to stop."""
+    os.kill(os.getpid(), signal.SIGTERM)
+    return plain()
+
+
+def failing(rank: str) -> nn.Module:
+    """Cannot be built in one of the processes."""
+    if os.environ.get("RANK") == rank:
+        raise ValueError("no weights on this machine")
+    return plain()
+
+
+def waiting(marker: str) -> nn.Module:
+    """Says that it is being built, and takes for ever."""
+    Path(f"{marker}-{os.environ.get('RANK', 0)}").touch()
+    while True:
+        signal.pause()
+
+
+class Suspicious(nn.Module):
+    """Is stopped while it is captured, and takes it for an error of its own."""
+
+    asked = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not Suspicious.asked:
+            Suspicious.asked = True
+            try:
+                os.kill(os.getpid(), signal.SIGTERM)
+            except BaseException as error:
+                raise RuntimeError("something is wrong") from error
+        return x
+
+
+def suspicious() -> nn.Module:
+    """Its first layer is the culprit."""
+    return nn.Sequential(Suspicious(), plain())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,40 +18,64 @@ from fxbio.train.engine.snapshot import restore_run
 from fxbio.train.engine.summary import summary_lines
 from fxbio.train.output.environment import environment
 from fxbio.train.output.folder import Resume, RunFolder, write_text
+from fxbio.train.output.lines import keep_lines
 from fxbio.train.output.metrics import MetricsFile
 from fxbio.train.output.view import make_view
 from fxbio.train.state.files import read_checkpoint
 from fxbio.train.state.store import CheckpointStore
 
-__all__ = ["begin"]
+__all__ = ["Start", "begin", "restore"]
 
 
-def begin(session: Session, run: RunFolder, resume: Resume) -> tuple[Outputs, list[str]]:
-    """Restore what is to be restored, and open the outputs. Collective.
+@dataclass(frozen=True)
+class Start:
+    """Where a run begins or goes on."""
 
-    Returns:
-        The outputs, and what is to be said first.
+    path: Path | None
+    """The checkpoint, if it goes on."""
+    said: tuple[str, ...] = ()
+    """What is to be told about it."""
+
+
+def restore(session: Session, run: RunFolder, resume: Resume) -> Start:
+    """Restore what is to be restored; nothing is written. Collective.
 
     Raises:
+        ConfigError: when there is no such checkpoint, or the run has gone on from there already.
         TrainError: when the checkpoint is damaged or does not fit.
     """
     world = session.world
     store = CheckpointStore(run.checkpoints, session.recipe.checkpoint.keep)
     said: list[str] = []
-    found = _checkpoint(store, resume, said) if world.first else None
-    path = world.share(found)
+    path = world.share(_checkpoint(store, resume, said) if world.first else None)
     if path is not None:
         restore_run(session, _read(path))
-    if not world.first:
-        return Outputs(), []
-    said = [*_changes(session, run), *said]
+        _check_not_back(session, store, resume, path)
+    return Start(path, tuple(said))
+
+
+def begin(session: Session, run: RunFolder, start: Start) -> Outputs:
+    """Open the outputs, without what a lost run wrote after the checkpoint, and introduce the run.
+
+    Raises:
+        ConfigError: when TensorBoard is wanted and not installed.
+    """
+    if not session.world.first:
+        return Outputs()
+    changes = _changes(session, run)
     _describe(session, run)
+    _cut(session, run)
+    progress = session.progress
+    store = CheckpointStore(run.checkpoints, session.recipe.checkpoint.keep)
+    store.go_on_from(start.path, progress.step, best=progress.best_step == progress.step)
     board = run.path / "tensorboard" if session.recipe.log.tensorboard else None
-    step = session.progress.step
-    metrics = MetricsFile(run.metrics, step, board)
+    metrics = MetricsFile(run.metrics, progress.step, board)
     outputs = Outputs(run, make_view(session.schedule.steps, run.log), metrics, store)
-    origin = f"continuing at step {step} from {path}" if path else "from the beginning"
-    return outputs, [*summary_lines(session), *said, f"{run.path}: {origin}"]
+    origin = f"continuing at step {progress.step} from {start.path}"
+    last = f"{run.path}: {origin if start.path else 'from the beginning'}"
+    for line in (*summary_lines(session), *changes, *start.said, last):
+        outputs.view.say(line)
+    return outputs
 
 
 def _checkpoint(store: CheckpointStore, resume: Resume, said: list[str]) -> Path | None:
@@ -59,6 +84,27 @@ def _checkpoint(store: CheckpointStore, resume: Resume, said: list[str]) -> Path
     if resume == "auto":
         return store.newest(said.append)
     return Path(resume).absolute()
+
+
+def _check_not_back(session: Session, store: CheckpointStore, resume: Resume, path: Path) -> None:
+    """Two courses of a run do not fit in one folder."""
+    later = store.after(session.progress.step) if session.world.first else []
+    if session.world.share(bool(later) and resume != "auto"):
+        raise ConfigError(
+            f"the run has gone on since '{path}' was written",
+            help="continue it with --resume auto, or go on from that checkpoint in another folder: "
+            "--out runs/NAME",
+        )
+
+
+def _cut(session: Session, run: RunFolder) -> None:
+    """Take out the lines that come again."""
+    step = session.progress.step
+    # An evaluation follows its step: it comes again when the checkpoint was written in between.
+    evaluated = step - 1 if step == 0 or len(session.sampler) == 0 else step
+    last = {"train": step}
+    for path in (run.metrics, run.alignment):
+        keep_lines(path, lambda line: line["step"] <= last.get(line.get("kind", ""), evaluated))
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -83,8 +129,6 @@ def _changes(session: Session, run: RunFolder) -> list[str]:
 
 def _describe(session: Session, run: RunFolder) -> None:
     plan = plan_of(session.model)
-    for old in run.path.glob("error-rank*.txt"):
-        old.unlink()
     write_text(run.config, recipe_yaml(session.recipe))
     write_text(run.path / "policy.yaml", plan.policy_text)
     write_text(run.path / "plan.json", plan.to_json())

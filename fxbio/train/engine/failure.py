@@ -1,4 +1,4 @@
-"""What a run that fails leaves behind: its reason, whichever process it arose in."""
+"""What a run that fails says and leaves behind: its reason, whichever process it arose in."""
 
 from __future__ import annotations
 
@@ -10,14 +10,36 @@ from fxbio.train.engine.divergence import Diverged
 from fxbio.train.engine.explain import LostProcess, explain
 from fxbio.train.engine.outputs import Outputs
 from fxbio.train.engine.session import Session
-from fxbio.train.output.folder import RunFolder
 from fxbio.train.output.status import exit_code
+from fxbio.train.parallel.signals import StopFlag, StoppedEarly
+from fxbio.train.parallel.world import World
 
-__all__ = ["status_of_failures"]
+__all__ = ["set_up", "status_of_failures"]
 
 
 @contextmanager
-def status_of_failures(session: Session, outputs: Outputs, run: RunFolder) -> Iterator[None]:
+def set_up(world: World, stop: StopFlag) -> Iterator[None]:
+    """Whatever is raised before training begins, in words that help.
+
+    Raises:
+        StoppedEarly: when a signal is behind it.
+    """
+    try:
+        yield
+    except StoppedEarly:
+        words = world.last_words()
+        if words:  # torchrun has sent the signal, because another process has failed
+            raise LostProcess(words) from None
+        raise
+    except Exception as error:
+        if stop.signal is not None:  # imports and models may make another error of it
+            raise StoppedEarly(stop.signal) from error
+        stop.hold()  # torchrun is going to end this process too, which is no reason of its own
+        raise _in_words(error, world) from error
+
+
+@contextmanager
+def status_of_failures(session: Session, outputs: Outputs) -> Iterator[None]:
     """Write down what is raised inside, say it in words that help, and close the outputs."""
     try:
         yield
@@ -25,23 +47,22 @@ def status_of_failures(session: Session, outputs: Outputs, run: RunFolder) -> It
         outputs.tell_status("diverged", session, str(error), exit_code("diverged"))
         raise
     except Exception as error:  # whatever the user's code raises, the file must say it
-        explained = explain(error)
-        if isinstance(explained, LostProcess):
-            explained = LostProcess(_last_words(run))
-        elif not session.world.first:
-            _leave_word(run, session.world.rank, explained)
+        explained = _in_words(error, session.world)
         asked_wrongly = isinstance(explained, FxbioError) and not isinstance(explained, TrainError)
-        outputs.tell_status("failed", session, str(explained), 2 if asked_wrongly else 1)
+        outputs.tell_status("failed", session, _text(explained), 2 if asked_wrongly else 1)
         raise explained from error
     finally:
         outputs.close()
 
 
-def _leave_word(run: RunFolder, rank: int, error: Exception) -> None:
-    """For the process that writes the status: it will only see that this one is gone."""
-    (run.path / f"error-rank{rank}.txt").write_text(f"{type(error).__name__}: {error}\n")
+def _in_words(error: Exception, world: World) -> Exception:
+    """The error explained; the process that writes the status is told of it too."""
+    explained = explain(error)
+    if isinstance(explained, LostProcess):
+        return LostProcess(world.last_words())
+    world.leave_word(_text(explained))
+    return explained
 
 
-def _last_words(run: RunFolder) -> list[str]:
-    files = sorted(run.path.glob("error-rank*.txt"))
-    return [f"{file.stem.removeprefix('error-')}: {file.read_text().strip()}" for file in files]
+def _text(error: Exception) -> str:
+    return str(error) if isinstance(error, FxbioError) else f"{type(error).__name__}: {error}"

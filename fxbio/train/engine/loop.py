@@ -137,9 +137,9 @@ class Loop:
         """On the first process: what alignment measures comes of one batch, and is not averaged."""
         session = self.session
         every = session.recipe.log.alignment_every
-        if every and epoch % every == 0 and self.outputs.path is not None:
+        if every and epoch % every == 0 and self.outputs.folder is not None:
             batch = session.moved(next(iter(session.eval_loader)))
-            file = self.outputs.path / "alignment.jsonl"
+            file = self.outputs.folder.alignment
             log_alignment(file, session.progress.step, session.model, *batch)
             self._clock.restart()
 
@@ -160,5 +160,5 @@ class Loop:
         value = metrics[session.task.metric]
         best = progress.best is None or value > progress.best
         if best:
-            progress.best = value
+            progress.best, progress.best_step = value, progress.step
         return best

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -10,14 +11,15 @@ from typing import TypeVar
 from fxbio.errors import ConfigError, FxbioError
 from fxbio.train.config import Recipe
 from fxbio.train.data import DataSource, open_data
-from fxbio.train.engine.beginning import begin
+from fxbio.train.engine.beginning import begin, restore
 from fxbio.train.engine.evaluate import Interrupted
-from fxbio.train.engine.failure import status_of_failures
+from fxbio.train.engine.failure import set_up, status_of_failures
 from fxbio.train.engine.loop import Loop
 from fxbio.train.engine.session import open_session
 from fxbio.train.output.folder import Resume, RunFolder
-from fxbio.train.output.status import State, exit_code
-from fxbio.train.parallel.signals import StopFlag, watch_signals
+from fxbio.train.output.status import State, Status, exit_code, read_status
+from fxbio.train.output.unbegun import leave_unbegun
+from fxbio.train.parallel.signals import StopFlag, StoppedEarly, raise_early, watch_signals
 from fxbio.train.parallel.world import World, join
 from fxbio.train.tasks import Task, make_task
 
@@ -32,7 +34,7 @@ class Outcome:
 
     state: State
     exit: int
-    """Exit code: 0 done, 1 failed or diverged, 130 and 143 stopped by a signal after saving."""
+    """Exit code: 0 done, 1 failed or diverged, 130 and 143 stopped by a signal."""
     folder: Path
     step: int
     metrics: dict[str, float]
@@ -65,16 +67,33 @@ def train(
         TrainError: when it fails on its way; the last checkpoint is intact.
     """
     run = RunFolder(Path(folder))
-    with join(recipe.train.device) as world:
-        _in_first(world, lambda: run.check(resume, overwrite))
-        source, chosen = open_task(recipe, world, data, task)
-        with open_session(recipe, world, source, chosen) as session:
-            _in_first(world, lambda: run.prepare(overwrite))  # a mistake above costs no run
-            outputs, said = begin(session, run, resume)
-            with watch_signals(outputs.view.say) as stop:
-                for line in said:
-                    outputs.view.say(line)
+    with watch_signals(early=raise_early) as stop:
+        try:
+            with join(recipe.train.device) as world, ExitStack() as parts:
+                with set_up(world, stop):
+                    _in_first(world, lambda: run.check(resume, overwrite))
+                    source, chosen = open_task(recipe, world, data, task)
+                    session = parts.enter_context(open_session(recipe, world, source, chosen))
+                    start = restore(session, run, resume)
+                    _all_or_none(world, stop)
+                _in_first(world, lambda: run.prepare(overwrite))  # a mistake above costs no run
+                outputs = begin(session, run, start)
                 return _carry_out(Loop(session, outputs, stop), run)
+        except StoppedEarly as early:
+            return _unbegun(run, early.number)
+
+
+def _all_or_none(world: World, stop: StopFlag) -> None:
+    """From here on all processes look at signals together, between steps. Collective."""
+    stop.hold()
+    if world.agree(bool(stop))[0]:
+        raise StoppedEarly(_signal(world, stop))
+
+
+def _unbegun(run: RunFolder, number: int) -> Outcome:
+    code = leave_unbegun(run, number)
+    earlier = read_status(run.status) or Status("preempted")
+    return Outcome("preempted", code, run.path, earlier.step, dict(earlier.metrics))
 
 
 def open_task(
@@ -96,7 +115,7 @@ def open_task(
 
 def _carry_out(loop: Loop, run: RunFolder) -> Outcome:
     session, outputs = loop.session, loop.outputs
-    with status_of_failures(session, outputs, run):
+    with status_of_failures(session, outputs):
         state, code = _run(loop)
         outputs.finish_saving()
         outputs.tell_status(state, session, exit=code)
@@ -106,18 +125,21 @@ def _carry_out(loop: Loop, run: RunFolder) -> Outcome:
 
 def _run(loop: Loop) -> tuple[State, int]:
     loop.outputs.tell_status("running", loop.session)
+    loop.stop.tell = loop.outputs.view.say
     try:
         loop.run()
     except Interrupted:
         loop.save()
         loop.outputs.view.say(f"saved at step {loop.session.progress.step}, leaving")
         return "preempted", exit_code("preempted", _signal(loop.session.world, loop.stop))
+    finally:
+        loop.stop.hold()  # what comes now is too late, or follows from an error
     return "done", 0
 
 
-def _signal(world: World, stop: StopFlag) -> int | None:
+def _signal(world: World, stop: StopFlag) -> int:
     """The signal that some process got."""
-    return max(world.collect(stop.signal or 0)) or None
+    return int(max(world.collect(stop.signal or 0)))
 
 
 def _in_first(world: World, call: Callable[[], T]) -> None:

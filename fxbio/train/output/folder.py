@@ -38,6 +38,11 @@ class RunFolder:
         return self.path / "metrics.jsonl"
 
     @property
+    def alignment(self) -> Path:
+        """One JSON object per line: what alignment was measured on the way."""
+        return self.path / "alignment.jsonl"
+
+    @property
     def log(self) -> Path:
         """What was said."""
         return self.path / "log.txt"
@@ -47,13 +52,20 @@ class RunFolder:
         """The folder of the checkpoints."""
         return self.path / "checkpoints"
 
+    @property
+    def unused(self) -> bool:
+        """Whether no run has begun: there is at most the status of one that was stopped before."""
+        if not self.path.exists():
+            return True
+        return self.path.is_dir() and set(self.path.glob("[!.]*")) <= {self.status}
+
     def check(self, resume: Resume, overwrite: bool) -> None:
         """Refuse to mix two runs, and to remove anything that is no run.
 
         Raises:
             ConfigError: when the folder is in use.
         """
-        if not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir())):
+        if self.unused:
             return
         if not self.path.is_dir() or not self.config.exists():
             raise ConfigError(

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from fxbio.errors import ConfigError
-from fxbio.train.output.folder import write_text
 
 __all__ = ["MetricsFile"]
 
@@ -18,7 +17,7 @@ class MetricsFile:
 
     Args:
         path: the file.
-        step: what was written after this step is cut off: the run that wrote it was lost.
+        step: that it goes on after; TensorBoard leaves out what it has of later ones.
         tensorboard: folder for TensorBoard, if it is wanted.
 
     Raises:
@@ -26,9 +25,6 @@ class MetricsFile:
     """
 
     def __init__(self, path: Path, step: int = 0, tensorboard: Path | None = None) -> None:
-        self.path = path
-        if path.exists():
-            write_text(path, "".join(_until(path, step)))
         self._board = _summary_writer(tensorboard, step) if tensorboard else None
         self._file = path.open("a", buffering=1)
 
@@ -45,18 +41,6 @@ class MetricsFile:
         self._file.close()
         if self._board is not None:
             self._board.close()
-
-
-def _until(path: Path, step: int) -> list[str]:
-    """Lines up to a step; the last one may have been torn."""
-    kept = []
-    for line in path.read_text().splitlines(keepends=True):
-        try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line)
-        except ValueError:
-            continue
-    return kept
 
 
 def _summary_writer(folder: Path, step: int) -> Any:

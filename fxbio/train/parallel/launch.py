@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from fxbio.errors import ConfigError
 
-__all__ = ["inside_torchrun", "launch"]
+__all__ = ["first_process", "inside_torchrun", "launch"]
 
 
 def inside_torchrun() -> bool:
@@ -16,7 +17,12 @@ def inside_torchrun() -> bool:
     return "RANK" in os.environ
 
 
-def launch(arguments: Sequence[str], processes: int) -> int:
+def first_process() -> bool:
+    """Whether this process speaks and writes for all, as far as it knows before it has met them."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def launch(arguments: Sequence[str], processes: int, tell: Callable[[str], None]) -> int:
     """Run ``fxbio`` with these arguments in several processes, and wait for them.
 
     SIGTERM and SIGINT are handed on to them by the agent, which then waits for them to leave.
@@ -24,6 +30,7 @@ def launch(arguments: Sequence[str], processes: int) -> int:
     Args:
         arguments: of the command line, without what asked for several processes.
         processes: how many.
+        tell: shows a line to the user.
 
     Returns:
         0, what the first one that failed returned, or 128 and the number of a signal.
@@ -44,7 +51,11 @@ def launch(arguments: Sequence[str], processes: int) -> int:
     try:
         run(options)
     except ChildFailedError as error:
-        return error.get_first_failure()[1].exitcode
+        rank, failure = error.get_first_failure()
+        if failure.exitcode < 0:
+            name = signal.Signals(-failure.exitcode).name
+            tell(f"process {rank} was ended by {name}, which it could not say itself")
+        return failure.exitcode
     except SignalException as error:
         return 128 + int(error.sigval)
     return 0

@@ -1,4 +1,4 @@
-"""Being asked to stop: a flag that the loop looks at between steps."""
+"""Being asked to stop: at once as long as nothing was trained, then between two steps."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
-__all__ = ["StopFlag", "watch_signals"]
+__all__ = ["StopFlag", "StoppedEarly", "raise_early", "watch_signals"]
 
 WATCHED = tuple(
     getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name)
@@ -18,18 +18,65 @@ WATCHED = tuple(
 """SIGUSR1 is what Slurm can be told to send ahead of its limit."""
 
 
-class StopFlag:
-    """Which signal asked to stop, if one did."""
+class StoppedEarly(BaseException):
+    """A signal came before anything was trained.
 
-    def __init__(self) -> None:
+    It is no ``Exception``: what imports, models and data suppress must not suppress this.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+def silent(text: str) -> None:
+    """Show nothing."""
+
+
+class StopFlag:
+    """Which signal asked to stop, if one did.
+
+    Args:
+        tell: shows a line to the user.
+        early: what the first signal calls as long as there is nothing to save.
+    """
+
+    def __init__(
+        self,
+        tell: Callable[[str], None] = silent,
+        early: Callable[[int], NoReturn] | None = None,
+    ) -> None:
         self.signal: int | None = None
+        self.tell = tell
+        self._early = early
 
     def __bool__(self) -> bool:
         return self.signal is not None
 
+    def hold(self) -> None:
+        """From now on a signal is noted without a word, until ``tell`` is set again."""
+        self.tell, self._early = silent, None
+
+    def receive(self, number: int) -> None:
+        """Take in a signal; a second one ends the process at once."""
+        if self:
+            os._exit(128 + number)
+        self.signal = number
+        if self._early is not None:
+            self._early(number)
+        name = signal.Signals(number).name
+        self.tell(f"{name}: saving after this step, then leaving; once more to leave at once")
+
+
+def raise_early(number: int) -> NoReturn:
+    """Raise ``StoppedEarly`` wherever the process is."""
+    raise StoppedEarly(number)
+
 
 @contextmanager
-def watch_signals(tell: Callable[[str], None]) -> Iterator[StopFlag]:
+def watch_signals(
+    tell: Callable[[str], None] = silent, early: Callable[[int], NoReturn] | None = None
+) -> Iterator[StopFlag]:
     """Turn the first signal into a flag; a second one ends the process at once.
 
     Handlers that were there before are called too, and come back afterwards. Outside of the main
@@ -37,21 +84,21 @@ def watch_signals(tell: Callable[[str], None]) -> Iterator[StopFlag]:
 
     Args:
         tell: shows a line to the user.
+        early: what the first signal calls until ``hold`` of the flag; by default nothing.
     """
-    flag = StopFlag()
+    flag = StopFlag(tell, early)
     if threading.current_thread() is not threading.main_thread():
         yield flag
         return
     before: dict[int, Any] = {}
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if flag:
-            os._exit(128 + number)
-        flag.signal = number
-        name = signal.Signals(number).name
-        tell(f"{name}: saving after this step, then leaving; once more to leave at once")
-        if callable(before[number]) and before[number] is not signal.default_int_handler:
-            before[number](number, frame)
+        first, other = not flag, before[number]
+        try:
+            flag.receive(number)
+        finally:
+            if first and callable(other) and other is not signal.default_int_handler:
+                other(number, frame)
 
     for number in WATCHED:
         before[number] = signal.signal(number, handle)

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import datetime
 import os
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 
-from fxbio.errors import ConfigError
+from fxbio.errors import ConfigError, TrainError
 
 __all__ = ["World", "join"]
 
 PATIENCE = datetime.timedelta(minutes=30)
 """How long a process waits for the others: long enough for rank 0 to evaluate detections."""
+
+LOOK = 0.05
+"""Seconds between two looks at which processes have come."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,8 @@ class World:
     size: int = 1
     control: dist.ProcessGroup | None = None
     """A gloo group for flags and small objects; ``None`` in a run of one process."""
+    store: Store | None = None
+    """Where a process leaves word for the others, who cannot be reached by a collective then."""
 
     @property
     def first(self) -> bool:
@@ -72,6 +80,23 @@ class World:
         """Until every process is here."""
         self.agree(False)
 
+    def leave_word(self, text: str) -> None:
+        """Say why this process ends, before the others notice that it is gone."""
+        if self.store is not None:
+            with suppress(RuntimeError):  # the store may be gone before this process is
+                self.store.set(_word_of(self.rank), text)
+
+    def last_words(self) -> list[str]:
+        """What other processes said before they ended."""
+        if self.store is None:
+            return []
+        others = [rank for rank in range(self.size) if rank != self.rank]
+        try:
+            words = {rank: self.store.get(_word_of(rank)).decode() for rank in others}
+        except RuntimeError:
+            return []
+        return [f"rank {rank}: {word}" for rank, word in words.items() if word]
+
     @torch.no_grad()
     def share_buffers(self, model: nn.Module) -> None:
         """Give every process the buffers of the first one: batch statistics differ by rank.
@@ -95,18 +120,44 @@ def join(device: Literal["auto", "cpu", "cuda"]) -> Iterator[World]:
 
     Raises:
         ConfigError: when CUDA is asked for and there is none, or not enough of it.
+        TrainError: when some of the processes do not come.
     """
     chosen = _device(device)
     if "RANK" not in os.environ:
         yield World(chosen)
         return
     backend = "nccl" if chosen.type == "cuda" else "gloo"
-    dist.init_process_group(backend, timeout=PATIENCE)
+    store, rank, size = next(rendezvous("env://", timeout=PATIENCE))
+    own = PrefixStore("fxbio", store)
+    own.set(_word_of(rank), "")  # after a restart the store may have one of the process before
+    _meet(own, rank, size)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
     try:
         group: Any = dist.new_group(backend="gloo")
-        yield World(chosen, dist.get_rank(), dist.get_world_size(), group)
+        yield World(chosen, rank, size, group, own)
     finally:
         dist.destroy_process_group()
+
+
+def _meet(store: Store, rank: int, size: int) -> None:
+    """Wait for the other processes here: inside of torch no signal would be heard."""
+    deadline = time.monotonic() + PATIENCE.total_seconds()
+    store.set(f"here/{rank}", "")
+    missing = list(range(size))
+    while missing:
+        missing = [other for other in missing if not store.check([f"here/{other}"])]
+        if missing and time.monotonic() > deadline:
+            raise TrainError(
+                f"processes of this run have not come: {', '.join(map(str, missing))}",
+                notes=[f"this is process {rank} of {size}, and has waited for {PATIENCE}"],
+                help="see whether they were started, and can reach MASTER_ADDR and MASTER_PORT",
+            )
+        if missing:
+            time.sleep(LOOK)
+
+
+def _word_of(rank: int) -> str:
+    return f"word/{rank}"
 
 
 def _device(wanted: str) -> torch.device:

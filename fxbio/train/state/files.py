@@ -13,7 +13,14 @@ from torch import Tensor
 
 from fxbio.errors import TrainError
 
-__all__ = ["host_copy", "is_whole", "read_checkpoint", "remove_checkpoint", "write_checkpoint"]
+__all__ = [
+    "host_copy",
+    "is_whole",
+    "read_checkpoint",
+    "remove_checkpoint",
+    "set_aside",
+    "write_checkpoint",
+]
 
 
 def host_copy(value: Any) -> Any:
@@ -31,19 +38,24 @@ def write_checkpoint(state: dict[str, Any], path: Path) -> None:
     """Write a file and its checksum, which ``sha256sum -c`` understands.
 
     The checksum comes first: where the file is, its checksum is too, whenever the power fails.
+    While one file replaces another of its name, the checksums of both are there.
 
     Raises:
         TrainError: when it cannot be written; what was there before is untouched.
     """
-    scratch = path.with_name(f".{path.name}.part")
+    scratch, checksum = path.with_name(f".{path.name}.part"), _checksum_of(path)
     try:
         with scratch.open("wb") as file:
             torch.save(state, file)
             file.flush()
             os.fsync(file.fileno())
-        _write_text(_checksum_of(path), f"{_digest(scratch)}  {path.name}\n")
+        new = f"{_digest(scratch)}  {path.name}\n"
+        old = checksum.read_text() if path.exists() and checksum.exists() else ""
+        _write_text(checksum, new + old)
         os.replace(scratch, path)
         _sync_folder(path.parent)
+        if old:
+            _write_text(checksum, new)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
         scratch.unlink(missing_ok=True)
         raise TrainError(
@@ -56,9 +68,8 @@ def write_checkpoint(state: dict[str, Any], path: Path) -> None:
 def is_whole(path: Path) -> bool:
     """Whether a file is what was written under its name."""
     try:
-        wanted = _checksum_of(path).read_text().split()[0]
-        return _digest(path) == wanted
-    except (OSError, IndexError):
+        return _digest(path) in _checksum_of(path).read_text().split()
+    except OSError:
         return False
 
 
@@ -87,6 +98,12 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 def remove_checkpoint(path: Path) -> None:
     """Remove a file, then its checksum."""
     path.unlink(missing_ok=True)
+    _checksum_of(path).unlink(missing_ok=True)
+
+
+def set_aside(path: Path) -> None:
+    """Give a damaged file a name that nothing looks for; somebody may want to look into it."""
+    os.replace(path, path.with_name(f"damaged-{path.name}"))
     _checksum_of(path).unlink(missing_ok=True)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fxbio.train.state.files import is_whole, remove_checkpoint, write_checkpoint
+from fxbio.train.state.files import is_whole, remove_checkpoint, set_aside, write_checkpoint
 
 __all__ = ["CheckpointStore"]
 
@@ -63,6 +63,10 @@ class CheckpointStore:
         """The files there are, newest first."""
         return sorted(self.folder.glob("step-*.pt"), reverse=True)
 
+    def after(self, step: int) -> list[Path]:
+        """The files of later steps."""
+        return [path for path in self.all() if _step_of(path) > step]
+
     def newest(self, tell: Callable[[str], None]) -> Path | None:
         """The newest one that is whole; those that are not are told of."""
         for path in self.all():
@@ -70,6 +74,24 @@ class CheckpointStore:
                 return path
             tell(f"the checkpoint {path.name} is damaged or incomplete, taking the one before")
         return None
+
+    def go_on_from(self, path: Path | None, step: int, *, best: bool) -> None:
+        """Undo what was half done when the run was killed.
+
+        Args:
+            path: the checkpoint that it goes on from, here or elsewhere.
+            step: of that; later ones are damaged, and put aside.
+            best: whether that is the best so far.
+        """
+        for damaged in self.after(step):
+            set_aside(damaged)
+        for scratch in self.folder.glob(".*.part"):
+            scratch.unlink()
+        for checksum in self.folder.glob("*.sha256"):
+            if not checksum.with_suffix("").exists():
+                checksum.unlink()
+        if path is not None and path.resolve().parent == self.folder.resolve():
+            self._link_to(path.resolve(), best)
 
     def _run(self, state: dict[str, Any], step: int, best: bool) -> None:
         try:
@@ -81,10 +103,13 @@ class CheckpointStore:
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"step-{step:08d}.pt"
         write_checkpoint(state, path)
+        self._link_to(path, best)
+        self._prune()
+
+    def _link_to(self, path: Path, best: bool) -> None:
         self._link("last.pt", path)
         if best:
             self._link("best.pt", path)
-        self._prune()
 
     def _link(self, name: str, target: Path) -> None:
         scratch = self.folder / f".{name}.part"
@@ -97,3 +122,7 @@ class CheckpointStore:
         for path in self.all()[self.keep :]:
             if path.resolve() != best:
                 remove_checkpoint(path)
+
+
+def _step_of(path: Path) -> int:
+    return int(path.stem.removeprefix("step-"))
