@@ -68,11 +68,13 @@ def _check_cifar(kind: Any, root: Path) -> None:
     sums = {root / kind.base_folder / name: md5 for name, md5 in listed}
     missing = [path for path in sums if not path.is_file()]
     changed = [p for p, md5 in sums.items() if p not in missing and not check_integrity(p, md5)]
-    notes = [f"not there: {some(missing)}"] if missing else []
+    folder = f"in {kind.base_folder}"
+    notes = [f"not there, {folder}: {some(path.name for path in missing)}"] if missing else []
     if missing and (root / kind.filename).is_file():
         notes.append(f"{root / kind.filename} is there, but has to be unpacked")
     if changed:
-        notes.append(f"damaged or changed, by their MD5 sums: {some(changed)}")
+        names = some(path.name for path in changed)
+        notes.append(f"damaged or changed, by their MD5 sums, {folder}: {names}")
     if notes:
         raise _not_there(kind, root, notes)
 

@@ -162,9 +162,9 @@ def test_files_of_cifar_that_are_damaged_or_missing(
     last.unlink()
     (tmp_path / kind.filename).write_bytes(b"")
     said = refusal(name, tmp_path)
-    assert f"not there: {last}\n" in said
+    assert f"not there, in {kind.base_folder}: {last.name}\n" in said
     assert f"{tmp_path / kind.filename} is there, but has to be unpacked" in said
-    assert f"damaged or changed, by their MD5 sums: {first}\n" in said
+    assert f"damaged or changed, by their MD5 sums, in {kind.base_folder}: {first.name}\n" in said
     assert f"torchvision.datasets.{kind.__name__}('{tmp_path}', download=True)" in said
 
 
