@@ -13,9 +13,12 @@ from fxbio.cli.options import MODEL_HELP, ModelRequest, json_option, model_optio
 from fxbio.cli.subject import load_subject, own_policy_option
 
 if TYPE_CHECKING:
-    from fxbio.study.auditing.report import FailLevel
+    from fxbio.study.auditing.report import AuditRow, FailLevel
 
 __all__ = ["command"]
+
+_NAMED = 5
+"""An error names so many weights, and counts the others."""
 
 
 @click.command(
@@ -28,13 +31,11 @@ __all__ = ["command"]
 @click.option(
     "--fail-on",
     type=click.Choice(["full", "sign", "magnitude"]),
-    help="Exit 1 if weights are transported; with sign also if signs are; with magnitude also if "
-    "magnitudes or the scales of norms are.",
+    help="Exit 1 if weights are transported, or copies of them that training refreshes; with sign "
+    "also if signs are; with magnitude also if magnitudes or the scales of norms are.",
 )
 @json_option
-@click.pass_context
 def command(
-    ctx: click.Context,
     request: ModelRequest,
     policy_file: Path | None,
     fail_on: FailLevel | None,
@@ -52,6 +53,7 @@ def command(
       fxbio audit torchvision:resnet18 --policy fa.yaml --fail-on full
     """
     import fxbio
+    from fxbio.errors import VerificationError
 
     model, inputs = load_subject(request, policy_file)
     audit = fxbio.audit(model, inputs)
@@ -59,6 +61,16 @@ def command(
         print_json(audit.to_dict())
     else:
         print_result(audit.render())
-    failing = audit.failing(fail_on) if fail_on is not None else ()
-    if failing:
-        ctx.exit(1)
+    if fail_on is not None and (failing := audit.failing(fail_on)):
+        many = "weight is" if len(failing) == 1 else "weights are"
+        raise VerificationError(
+            f"{len(failing)} {many} transported, and --fail-on {fail_on} lets none pass",
+            notes=_reasons(failing),
+        )
+
+
+def _reasons(rows: tuple[AuditRow, ...]) -> list[str]:
+    """One line for each weight, and for many a count of the rest."""
+    lines = [", ".join(filter(None, (r.site, r.transport, r.rule, r.decided_by))) for r in rows]
+    more = [f"and {len(lines) - _NAMED} more"] if len(lines) > _NAMED else []
+    return [*lines[:_NAMED], *more]

@@ -77,11 +77,11 @@ class Rule:
     trains_weight: ClassVar[bool] = True
     """False where the weight gets no gradient at all."""
     draws: ClassVar[bool] = False
-    """Whether ``draw`` returns a tensor; it is then kept as a buffer."""
+    """Whether it has a ``draw()``, whose result is kept as a buffer; set by the decorator."""
     remembers: ClassVar[bool] = False
     """Whether that buffer comes of the past and not of a seed alone: the ``state_dict`` has it."""
     learns: ClassVar[bool] = False
-    """Whether ``learned`` returns a tensor; it is then kept as a parameter."""
+    """Whether it has a ``learned()``, whose result is kept as a parameter; set by the decorator."""
     tied: ClassVar[bool] = False
     """Whether the feedback weight gets the gradient of the forward weight."""
 
@@ -95,12 +95,22 @@ class Rule:
     def feedback(self, weight: Tensor, drawn: Tensor | None) -> Tensor:
         """``B`` up to ``scale``, in the shape of ``weight``, evaluated in the backward pass.
 
+        By default what was drawn or learned, as it is.
+
         Args:
             weight: the forward weight as it was used, any floating dtype.
             drawn: what ``draw`` returned, or ``path`` where the rule learns, in the dtype of
                 ``weight``; ``None`` without either.
+
+        Raises:
+            RuleError: when there is neither, and the rule does not define this method.
         """
-        raise NotImplementedError(f"rule '{self.name}' does not define feedback()")
+        if drawn is None:
+            raise RuleError(
+                f"rule '{self.name}' does not say what carries the error back",
+                help=f"define feedback(), draw() or learned() in {type(self).__name__}",
+            )
+        return drawn
 
     def draw(self, weight: Tensor, info: WeightInfo, generator: torch.Generator) -> Tensor | None:
         """The fixed or random part of the feedback, made once when the model is transformed.
@@ -111,7 +121,7 @@ class Rule:
             generator: CPU generator seeded from ``(seed, name of the weight)``.
 
         Returns:
-            A tensor of the shape of ``weight``, of any shape if the rule learns; or ``None``.
+            A tensor of the shape of ``weight``, of any shape if the rule learns.
         """
         return None
 
@@ -237,12 +247,16 @@ def rule(name: str, *, aliases: Iterable[str] = ()) -> Callable[[R], R]:
     """Class decorator that enters a rule into the registry under a name and its aliases.
 
     Raises:
-        RuleError: when a name is taken by a class from elsewhere.
+        RuleError: when a name is taken by a class from elsewhere, and when the feedback may learn
+            from the weight and the class does not say what it reads.
     """
 
     def register(cls: R) -> R:
         cls.name = name
         cls.aliases = tuple(aliases)
+        cls.draws = cls.draw is not Rule.draw
+        cls.learns = cls.learned is not Rule.learned
+        _check_declared(cls)
         for key in (name, *cls.aliases):
             other = _RULES.get(key)
             if other is not None and _identity(other) != _identity(cls):
@@ -255,6 +269,21 @@ def rule(name: str, *, aliases: Iterable[str] = ()) -> Callable[[R], R]:
         return cls
 
     return register
+
+
+def _check_declared(cls: type[Rule]) -> None:
+    """An audit sees what errors meet, and must be told where that is a copy of the weight."""
+    given = [
+        key for key in ("local_gradient", "redraw") if getattr(cls, key) is not vars(Rule)[key]
+    ]
+    own = cls.__mro__[: cls.__mro__.index(Rule)]
+    if given and not any("transports" in vars(base) for base in own):
+        raise RuleError(
+            f"rule '{cls.name}' does not say what its feedback takes over from the forward weight",
+            notes=[f"{given[0]}() of {cls.__name__} is given the weight"],
+            help='write in the class: transports = "copies", or transports = "none" if the '
+            "entries of the weight do not get into the feedback that way",
+        )
 
 
 def _identity(cls: type) -> str:
@@ -272,8 +301,9 @@ def find_rule(name: str) -> type[Rule]:
         guess = did_you_mean(name, known)
         raise RuleError(
             f"unknown rule '{name}'",
-            notes=[*([guess] if guess else []), f"known rules: {', '.join(known)}"],
-            help="list the rules with: fxbio rules",
+            notes=[*([guess] if guess else []), f"known rules: {', '.join(available_rules())}"],
+            help="list the rules with: fxbio rules; one of your own needs --plugin FILE.py, or "
+            "policy.plugins in a recipe",
         )
     return _RULES[name]
 

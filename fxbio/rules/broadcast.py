@@ -77,7 +77,8 @@ class BroadcastRule(Rule):
 
     at: Point = "activation"
     """Where the error is injected: activation (behind the nonlinearity that follows the layer, or
-    in front of the next layer if none comes before it), input (of the layer), or block."""
+    in front of the next layer if none comes before it), input (of the layer, with skip: sum), or
+    block."""
     block: str = ""
     """With ``at: block``: glob of the modules behind whose output the error is injected."""
     source: tuple[str, ...] = ()

@@ -28,6 +28,8 @@ class DirectFeedback(BroadcastRule):
 
     The layers between receive nothing from each other, so no gradient is computed that nobody
     uses. The last layer, which the error reaches without a receiver, learns from it exactly.
+    To a layer of another rule below, the lowest of them sends its error on through its own weight,
+    as backprop does; with ``at: input``, ``B e`` takes the place of that.
 
     ================ ==============================================================
     init             entries of B, for F columns of B and K classes of the error

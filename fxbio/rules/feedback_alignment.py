@@ -21,7 +21,6 @@ class FeedbackAlignment(RandomFeedback):
     """``B`` is drawn once, independently of ``W``, and never changes."""
 
     paper: ClassVar[str] = "Lillicrap et al. 2016, Nature Communications 7:13276"
-    draws: ClassVar[bool] = True
 
     def draw(self, weight: Tensor, info: WeightInfo, generator: torch.Generator) -> Tensor:
         """``B``."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -17,8 +16,6 @@ __all__ = ["LearnedFeedback"]
 @dataclass(frozen=True)
 class LearnedFeedback(RandomFeedback):
     """``B`` begins as under feedback alignment and learns from there."""
-
-    learns: ClassVar[bool] = True
 
     def learned(self, weight: Tensor, info: WeightInfo, generator: torch.Generator) -> Tensor:
         """``B`` at the start."""

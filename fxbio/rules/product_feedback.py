@@ -22,9 +22,7 @@ __all__ = ["OrthogonalProductFeedback", "ProductFeedback"]
 class _Product(Rule):
     """The path ``Bᵀ R``: of (groups, mid, out) and (groups, mid, in)."""
 
-    learns: ClassVar[bool] = True
     tied: ClassVar[bool] = True
-    draws: ClassVar[bool] = True
     ops: ClassVar[tuple[OpKind, ...]] = tuple(op for op in OP_KINDS if op != "norm")
 
     def expansion(self) -> int:
@@ -42,11 +40,6 @@ class _Product(Rule):
         """``Bᵀ R``. So ``∂L/∂R = B ∂L/∂W``, as if the error ``B δ`` met the input there."""
         assert drawn is not None
         return from_matrices(torch.bmm(drawn.mT, learned), info)
-
-    def feedback(self, weight: Tensor, drawn: Tensor | None) -> Tensor:
-        """``Bᵀ R``."""
-        assert drawn is not None
-        return drawn
 
     def unsupported(self, info: WeightInfo) -> str | None:
         return super().unsupported(info) or no_matrices(info)

@@ -39,8 +39,3 @@ class RandomFeedback(Rule):
     def random(self, weight: Tensor, info: WeightInfo, generator: torch.Generator) -> Tensor:
         """Zero mean, with the deviation of the convention; arguments as for ``draw``."""
         return random_like(weight, info, self.magnitude, self.distribution, generator)
-
-    def feedback(self, weight: Tensor, drawn: Tensor | None) -> Tensor:
-        """``B`` as it is now."""
-        assert drawn is not None
-        return drawn

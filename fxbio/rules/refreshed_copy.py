@@ -28,7 +28,6 @@ class RefreshedCopy(Rule):
 
     paper: ClassVar[str] = "Goupy et al. 2025, arXiv 2505.13741"
     transports: ClassVar[Transport] = "copies"
-    draws: ClassVar[bool] = True
     remembers: ClassVar[bool] = True
 
     refresh_every: int = 100
@@ -49,11 +48,6 @@ class RefreshedCopy(Rule):
     def draw(self, weight: Tensor, info: WeightInfo, generator: torch.Generator) -> Tensor:
         """``W``."""
         return weight.clone()
-
-    def feedback(self, weight: Tensor, drawn: Tensor | None) -> Tensor:
-        """The copy."""
-        assert drawn is not None
-        return drawn
 
     def redraw_period(self) -> int:
         return self.refresh_every

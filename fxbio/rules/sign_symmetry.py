@@ -61,7 +61,6 @@ class FixedMagnitudeSign(Rule):
 
     paper: ClassVar[str] = "frSF of Moskovitz et al. 2018, arXiv 1812.06488"
     transports: ClassVar[Transport] = "signs"
-    draws: ClassVar[bool] = True
 
     magnitude: Magnitude = "xiao"
     """Size of ``M``: xiao, biotorch-xavier, biotorch-kaiming, matched, or a number."""
@@ -115,7 +114,6 @@ class SignedInit(Rule):
 
     paper: ClassVar[str] = "Xiao et al. 2018, arXiv 1811.03567"
     transports: ClassVar[Transport] = "copies"
-    draws: ClassVar[bool] = True
 
     magnitude: Magnitude = "xiao"
     """The size ``s``: xiao, biotorch-xavier, biotorch-kaiming, matched, or a number."""
@@ -133,8 +131,3 @@ class SignedInit(Rule):
 
     def reads_weight(self) -> bool:
         return True
-
-    def feedback(self, weight: Tensor, drawn: Tensor | None) -> Tensor:
-        """``sign(W₀)`` as stored."""
-        assert drawn is not None
-        return drawn

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal, get_args
 import torch
 from torch import Tensor
 
-from fxbio.rules.base import rule
+from fxbio.rules.base import Transport, rule
 from fxbio.rules.fan import WeightInfo
 from fxbio.rules.learned import LearnedFeedback
 from fxbio.rules.matrices import as_matrices, from_matrices, matrix_shape, no_matrices
@@ -30,6 +30,7 @@ class WeightMirror(LearnedFeedback):
     """
 
     paper: ClassVar[str] = "Akrout et al. 2019, arXiv 1904.05391"
+    transports: ClassVar[Transport] = "none"
     calls: ClassVar[str] = "(fxbio.mirror)"
 
     sigma: float = 1.0

@@ -32,6 +32,10 @@ def test_audit_as_a_check(fxbio_command: Command, folder: Path) -> None:
             result = fxbio_command("audit", "model.py", "-p", f"{policy}.yaml", "--fail-on", level)
             assert result.exit_code == (0 if level in passing else 1), (policy, level)
             assert "forward weight" in result.stdout
+            assert ("lets none pass" in result.stderr) == (result.exit_code == 1)
+    result = fxbio_command("audit", "model.py", "-p", "ss.yaml", "--fail-on", "full")
+    assert "1 weight is transported, and --fail-on full lets none pass" in result.stderr
+    assert "head, full, bp, ss.yaml:3 default" in result.stderr
 
 
 def test_a_transformed_folder(fxbio_command: Command, folder: Path) -> None:

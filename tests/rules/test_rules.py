@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import fxbio
 from fxbio.errors import FxbioError, RuleError
 from fxbio.rules import Rule, WeightInfo, available_rules, base, find_rule, make_rule, rule
 from fxbio.rules.spec import format_spec, parse_spec, split_specs
@@ -85,7 +86,7 @@ def test_controls() -> None:
     assert [name for name, cls in available_rules().items() if not cls.passes_error] == ["stop"]
     assert [name for name, cls in available_rules().items() if not cls.trains_weight] == ["frozen"]
     assert [name for name, cls in available_rules().items() if not cls.rewrites] == ["bp"]
-    with pytest.raises(NotImplementedError, match="'stop' does not define feedback"):
+    with pytest.raises(RuleError, match="'stop' does not say what carries the error back"):
         make_rule("stop").feedback(weight, None)
 
 
@@ -120,6 +121,7 @@ def test_unknown_rules_are_refused_with_a_close_match() -> None:
     assert caught.value.headline == "unknown rule 'sign-simmetry'"
     assert "did you mean 'sign-symmetry'" in str(caught.value)
     assert "known rules: aa, " in str(caught.value)
+    assert "--plugin" in str(caught.value)
     with pytest.raises(RuleError) as caught:
         make_rule("zzzz")
     assert "did you mean" not in str(caught.value)
@@ -148,6 +150,56 @@ def test_a_name_is_given_once(monkeypatch: pytest.MonkeyPatch) -> None:
     rule("other-name")(Other)
     rule("other-name")(Other)  # a module that is imported anew
     assert make_rule("other-name") == Other()
+
+
+def test_a_rule_of_ones_own_needs_no_more_than_its_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A drawn matrix becomes a buffer and a learned one a parameter, and both carry the error."""
+    monkeypatch.setattr(base, "_RULES", dict(base._RULES))
+
+    @rule("own-drawn")
+    @dataclass(frozen=True)
+    class Drawn(Rule):
+        def draw(self, weight: Tensor, info: WeightInfo, generator: torch.Generator) -> Tensor:
+            return torch.full_like(weight, 2.0)
+
+    @rule("own-learned")
+    @dataclass(frozen=True)
+    class Learned(Rule):
+        def learned(self, weight: Tensor, info: WeightInfo, generator: torch.Generator) -> Tensor:
+            return torch.full_like(weight, 3.0)
+
+    x = torch.ones(2, 4, requires_grad=True)
+    for name, entry, learns in (("own-drawn", 2.0, False), ("own-learned", 3.0, True)):
+        made = fxbio.transform(torch.nn.Linear(4, 5), fxbio.Policy.uniform(name), x)
+        (below,) = torch.autograd.grad(made(x).sum(), x)
+        assert torch.equal(below, torch.full((2, 4), 5 * entry))  # 5 outputs, each error 1
+        assert (len(list(made.parameters())) == 3) == learns
+
+
+def test_a_rule_without_a_matrix_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "_RULES", dict(base._RULES))
+
+    @rule("nothing")
+    @dataclass(frozen=True)
+    class Nothing(Rule):
+        pass
+
+    with pytest.raises(RuleError, match="does not say what carries the error back") as caught:
+        make_rule("nothing").feedback(torch.ones(2, 2), None)
+    assert "define feedback(), draw() or learned() in Nothing" in str(caught.value)
+
+
+@pytest.mark.parametrize("method", ["local_gradient", "redraw"])
+def test_what_is_given_the_weight_must_say_what_it_takes(
+    monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """Otherwise a feedback that copies the weight would pass the audit for one that does not."""
+    monkeypatch.setattr(base, "_RULES", dict(base._RULES))
+    silent = dataclass(frozen=True)(type("Silent", (Rule,), {method: lambda self, *_: None}))
+    with pytest.raises(RuleError, match="does not say what its feedback takes over") as caught:
+        rule("silent")(silent)
+    assert f"{method}() of Silent is given the weight" in str(caught.value)
+    rule("silent")(type("Declared", (silent,), {"transports": "copies"}))
 
 
 def test_unsupported_operations_are_named() -> None:

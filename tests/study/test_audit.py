@@ -14,9 +14,10 @@ from torch import Tensor, nn
 import fxbio
 from fxbio.errors import CaptureError, ModelError
 from fxbio.rules import available_rules
+from fxbio.study.auditing.report import FAIL_LEVELS
 from tests.study.nets import ConvNet, Perceptron, images, rows, under
 
-COPY, FULL, NONE, SIGN = "copy", "full", "none", "sign"
+COPY, FULL, NONE, REFRESHED, SIGN = "copy", "full", "none", "refreshed", "sign"
 
 # Transport at one, two and last; sites whose error skips their neighbour, and where it begins.
 EXPECTED: dict[str, tuple[tuple[str, str, str], dict[str, str]]] = {
@@ -30,7 +31,7 @@ EXPECTED: dict[str, tuple[tuple[str, str, str], dict[str, str]]] = {
     "drtp": ((FULL, NONE, NONE), {"one": "the labels", "two": "the labels"}),
     "dtp": ((FULL, NONE, FULL), {}),  # the penultimate target is a step of backprop
     "fa": ((NONE, NONE, NONE), {}),
-    "fbp": ((COPY, COPY, COPY), {}),
+    "fbp": ((REFRESHED, REFRESHED, REFRESHED), {}),
     "frozen": ((FULL, FULL, FULL), {}),
     "frsf": ((SIGN, SIGN, SIGN), {}),
     "ia": ((NONE, NONE, NONE), {}),
@@ -38,7 +39,7 @@ EXPECTED: dict[str, tuple[tuple[str, str, str], dict[str, str]]] = {
     "l-drl": ((FULL, NONE, NONE), {}),
     "pfa": ((NONE, NONE, NONE), {}),
     "pfa-o": ((NONE, NONE, NONE), {}),
-    "sa": ((COPY, COPY, COPY), {}),
+    "sa": ((REFRESHED, REFRESHED, REFRESHED), {}),
     "sdtp": ((FULL, NONE, NONE), {}),
     "signed-init": ((COPY, COPY, COPY), {}),
     "stop": ((NONE, NONE, NONE), {}),
@@ -175,6 +176,16 @@ def test_copies_in_buffers_are_no_transport() -> None:
     audit = fxbio.audit(model, rows())
     assert "hidden" not in verdicts(audit)
     assert "noise" in audit.carriers
+
+
+def test_copies_that_training_refreshes_fail_every_check() -> None:
+    """Refreshed after each update, a copy makes backprop to the last bit, whatever it is called."""
+    audit = fxbio.audit(under(Perceptron(), rows(), "{rule: fbp, with: {refresh_every: 1}}"))
+    for level in FAIL_LEVELS:
+        assert {row.site for row in audit.failing(level)} == {"one", "two", "last"}
+    assert "refreshed copies of 3 linear layers are" in audit.claim
+    still = fxbio.audit(under(Perceptron(), rows(), "signed-init"))
+    assert not any(still.failing(level) for level in FAIL_LEVELS)
 
 
 def test_what_meets_the_gradient_of_a_weight_is_no_transport() -> None:

@@ -39,8 +39,8 @@ def audit(model: nn.Module, example_inputs: Any = None, loss: Loss | None = None
     on fake tensors where that is possible. A weight that meets an error in the backward pass, by
     itself or computed from parameters alone, is *transported*; if only a sign or comparisons with
     zero lie between, its sign is; if only an absolute value or norm does, its magnitude is. A
-    buffer is no forward weight, even where it holds an old copy of one. The model is
-    left as it was.
+    buffer is no forward weight, even where it holds an old copy of one; copies that training
+    refreshes, as rules declare by ``transports``, are told apart. The model is left as it was.
 
     It is a statement about the program, not about intentions: rules, hooks, and backward formulas
     of a user's own are all seen. Weights that were mixed with data before they meet an error, such
@@ -121,7 +121,7 @@ def _row(
     if transport == "full" and site.op == "norm":
         transport = "magnitude"
     if transport == "none" and meetings and rule is not None and rule.transports == "copies":
-        transport = "copy"
+        transport = "refreshed" if rule.learns or rule.redraw_period() else "copy"
     return AuditRow(
         site=site.name,
         op=site.op,

@@ -17,16 +17,17 @@ from fxbio.study.tables import TableResult
 
 __all__ = ["FAIL_LEVELS", "Audit", "AuditRow", "FailLevel", "Transport"]
 
-Transport = Literal["full", "sign", "magnitude", "copy", "none"]
-"""What an error meets of the forward weight where it crosses a site: its entries; their signs;
-their magnitudes, or the scale of a normalisation, which is no matrix; an old copy; nothing."""
+Transport = Literal["full", "refreshed", "sign", "magnitude", "copy", "none"]
+"""What an error meets of the forward weight where it crosses a site: its entries; a copy of them
+that training goes on refreshing; their signs; their magnitudes, or the scale of a normalisation,
+which is no matrix; a copy from when the model was transformed; nothing."""
 
 FailLevel = Literal["full", "sign", "magnitude"]
 
 FAIL_LEVELS: dict[FailLevel, frozenset[Transport]] = {
-    "full": frozenset({"full"}),
-    "sign": frozenset({"full", "sign"}),
-    "magnitude": frozenset({"full", "sign", "magnitude"}),
+    "full": frozenset({"full", "refreshed"}),
+    "sign": frozenset({"full", "refreshed", "sign"}),
+    "magnitude": frozenset({"full", "refreshed", "sign", "magnitude"}),
 }
 """What is too much at each level of strictness."""
 
@@ -117,8 +118,9 @@ class Audit(TableResult):
     def _summary(self) -> Iterator[Text]:
         if any(row.input_only for row in self.rows):
             yield Text("* only towards the input of the model, which a training step leaves out")
-        if any(row.transport == "copy" for row in self.rows):
-            yield Text("copy: the error meets a buffer with old values, which is no transport")
+        for transport, meaning in _COPIES.items():
+            if any(row.transport == transport for row in self.rows):
+                yield Text(f"{transport}: {meaning}")
         apart = sorted(set(self.carriers) - {name for row in self.rows for name in row.carriers})
         if apart:
             more = f" and {len(apart) - _NAMED} more" if len(apart) > _NAMED else ""
@@ -133,7 +135,17 @@ _MANY = 30
 """More sites than this are shown together where they are alike."""
 _NAMED = 3
 """A claim names so many sites, and counts more."""
-_STYLES = {"full": "red", "sign": "yellow", "magnitude": "yellow", "none": "green"}
+_COPIES: dict[Transport, str] = {
+    "refreshed": "the error meets a copy that training keeps near the weight: transport, but late",
+    "copy": "the error meets a buffer with values from before training, which is no transport",
+}
+_STYLES = {
+    "full": "red",
+    "refreshed": "red",
+    "sign": "yellow",
+    "magnitude": "yellow",
+    "none": "green",
+}
 
 
 def _cells(row: AuditRow) -> tuple[str, ...]:
@@ -174,9 +186,9 @@ def _together(rows: list[AuditRow]) -> Iterator[tuple[str, ...]]:
 
 
 def _transport_claim(audit: Audit) -> str:
-    full, signs, magnitudes, copies = (
+    full, refreshed, signs, magnitudes, copies = (
         [row for row in audit.transported(kind) if not row.input_only]
-        for kind in ("full", "sign", "magnitude", "copy")
+        for kind in ("full", "refreshed", "sign", "magnitude", "copy")
     )
     layers = [row for row in audit.rows if row.op != "norm" and row.ran and not row.input_only]
     if full and set(layers) <= set(full):
@@ -185,6 +197,8 @@ def _transport_claim(audit: Audit) -> str:
     text = "no forward weight is transported"
     if exceptions := [*_scales(magnitudes), *_named(full)]:
         text += f", except {_listed(exceptions)}"
+    if refreshed:
+        text += f"; refreshed copies of {_listed(_counted(refreshed))} are"
     if signs:
         text += f"; the signs of {_listed(_counted(signs))} are"
     if copies:
