@@ -18,7 +18,7 @@ _HEAD = """
 def dot(picture: Picture) -> str:
     """The picture as a ``digraph``; the passages of a box stand on its rank."""
     lines = [f"digraph {_quoted(picture.title)} {{{_HEAD}"]
-    lines.append(f"  label={_quoted(picture.title, picture.subtitle)};")
+    lines.append(f"  label={_quoted(picture.title, *picture.heading)};")
     for node in picture.nodes:
         lines += _node(picture, node)
     lines += (_edge(picture, edge) for edge in picture.edges)

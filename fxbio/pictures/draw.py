@@ -70,6 +70,7 @@ def draw(
         nodes=tuple(nodes),
         edges=tuple(draw_edges(wiring, errors, ids, dict(zip(order, nodes, strict=True)))),
         legend=_legend(plan, labels),
+        undrawn=tuple(u.path or graph.name for u in plan.unreachable if u.weights),
     )
 
 

@@ -23,10 +23,14 @@ def legend(picture: Picture, width: float) -> tuple[str, float]:
     """
     parts = [
         f'<text class="head" x="0" y="14">{escape(picture.title)}</text>',
-        f'<text class="soft" x="0" y="34">{escape(picture.subtitle)}</text>',
+        *(
+            f'<text class="soft" x="0" y="{14 + row * _ROW}">{escape(line)}</text>'
+            for row, line in enumerate(picture.heading, start=1)
+        ),
     ]
+    below = 36 + len(picture.heading) * _ROW
     rules = ((_swatch(e.colour), *_rule_text(e.rule, e.share)) for e in picture.legend)
-    placed, y = _in_rows(rules, 56, width)
+    placed, y = _in_rows(rules, below, width)
     parts += placed
     placed, y = _in_rows(_lines(picture), y + _ROW, width)
     return "".join([*parts, *placed]), y + 28.0

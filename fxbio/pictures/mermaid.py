@@ -13,7 +13,8 @@ _ESCAPED = {"#": "#35;", '"': "#quot;", "<": "#lt;", ">": "#gt;", "&": "#amp;", 
 
 def mermaid(picture: Picture) -> str:
     """The picture as a ``flowchart``; errors run along dotted lines."""
-    lines = ["---", f'title: "{_plain(picture.title)}, {_plain(picture.subtitle)}"', "---"]
+    heading = _plain(", ".join((picture.title, *picture.heading)))
+    lines = ["---", f'title: "{heading}"', "---"]
     lines.append("flowchart TB")
     for node in picture.nodes:
         lines += _node(node)

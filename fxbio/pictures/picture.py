@@ -98,6 +98,17 @@ class Picture:
     nodes: tuple[Node, ...]
     edges: tuple[Edge, ...]
     legend: tuple[LegendEntry, ...]
+    undrawn: tuple[str, ...] = ()
+    """Modules that apply weights where no rule reaches. They have no box, and keep backprop."""
+
+    @property
+    def heading(self) -> tuple[str, ...]:
+        """The lines below the title."""
+        if not self.undrawn:
+            return (self.subtitle,)
+        more = len(self.undrawn) - _NAMED
+        named = ", ".join(self.undrawn[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+        return (self.subtitle, f"no rule reaches {named}: bp, and no box")
 
     def colour(self, rule: str) -> str:
         """Colour of a rule's label; that of text lines without a rule."""
@@ -120,6 +131,9 @@ class Picture:
 
         return svg(self)
 
+
+_NAMED = 3
+"""A heading names so many modules, and counts the others."""
 
 NEUTRAL = "#7d8590"
 """Of arrows that no rule has coloured; readable on light and on dark ground."""

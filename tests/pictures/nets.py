@@ -8,7 +8,7 @@ from torch import Tensor, nn
 import fxbio
 from fxbio.pictures import Level, Picture, draw
 
-__all__ = ["Pyramid", "Residual", "Shared", "chain", "edges", "picture", "titles"]
+__all__ = ["Hidden", "Pyramid", "Residual", "Shared", "chain", "edges", "picture", "titles"]
 
 
 class Block(nn.Module):
@@ -52,6 +52,20 @@ class Shared(nn.Module):
         for _ in range(3):
             x = self.again(x).tanh()
         return x
+
+
+class Hidden(nn.Module):
+    """A recurrent layer, which no rule reaches, between two that rules reach."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(6, 6)
+        self.recurrent = nn.LSTM(6, 6)
+        self.last = nn.Linear(6, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.last(self.recurrent(self.first(x))[0])
+        return out
 
 
 class Pyramid(nn.Module):

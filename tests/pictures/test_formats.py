@@ -21,7 +21,7 @@ from fxbio.pictures.dot import dot
 from fxbio.pictures.html import html
 from fxbio.pictures.mermaid import mermaid
 from fxbio.pictures.svg import svg
-from tests.pictures.nets import Pyramid, Residual, chain, picture
+from tests.pictures.nets import Hidden, Pyramid, Residual, chain, picture
 
 NASTY = "</script><&>\"'\\#"
 NS = "{http://www.w3.org/2000/svg}"
@@ -76,6 +76,16 @@ class Page(HTMLParser):
     def handle_data(self, data: str) -> None:
         if self.open and self.open[-1] == "script":
             self.scripts[-1] += data
+
+
+@pytest.mark.parametrize("ending", ["svg", "html", "dot", "mmd"])
+def test_what_no_rule_reaches_is_named(ending: str, tmp_path: Path) -> None:
+    """The recurrent layer sends its error through its weights, and has no box that says so."""
+    file = tmp_path / f"net.{ending}"
+    save(picture(Hidden(), "fa"), file)
+    assert "no rule reaches recurrent: bp, and no box" in file.read_text()
+    save(picture(chain(2), "fa"), file)
+    assert "no rule reaches" not in file.read_text()
 
 
 def test_svg_is_xml_with_all_its_nodes(drawn: Picture) -> None:
