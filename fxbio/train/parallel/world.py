@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -16,15 +15,13 @@ from torch import nn
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
-from fxbio.errors import ConfigError, TrainError
+from fxbio.errors import ConfigError
+from fxbio.train.parallel.meeting import meet
 
 __all__ = ["World", "join"]
 
 PATIENCE = datetime.timedelta(minutes=30)
 """How long a process waits for the others: long enough for rank 0 to evaluate detections."""
-
-LOOK = 0.05
-"""Seconds between two looks at which processes have come."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +81,7 @@ class World:
         """Say why this process ends, before the others notice that it is gone."""
         if self.store is not None:
             with suppress(RuntimeError):  # the store may be gone before this process is
-                self.store.set(_word_of(self.rank), text)
+                self.store.set(str(self.rank), text)
 
     def last_words(self) -> list[str]:
         """What other processes said before they ended."""
@@ -92,10 +89,10 @@ class World:
             return []
         others = [rank for rank in range(self.size) if rank != self.rank]
         try:
-            words = {rank: self.store.get(_word_of(rank)).decode() for rank in others}
+            said = [rank for rank in others if self.store.check([str(rank)])]
+            return [f"rank {rank}: {self.store.get(str(rank)).decode()}" for rank in said]
         except RuntimeError:
             return []
-        return [f"rank {rank}: {word}" for rank, word in words.items() if word]
 
     @torch.no_grad()
     def share_buffers(self, model: nn.Module) -> None:
@@ -128,36 +125,13 @@ def join(device: Literal["auto", "cpu", "cuda"]) -> Iterator[World]:
         return
     backend = "nccl" if chosen.type == "cuda" else "gloo"
     store, rank, size = next(rendezvous("env://", timeout=PATIENCE))
-    own = PrefixStore("fxbio", store)
-    own.set(_word_of(rank), "")  # after a restart the store may have one of the process before
-    _meet(own, rank, size)
+    store = meet(store, rank, size, PATIENCE)
     dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
     try:
         group: Any = dist.new_group(backend="gloo")
-        yield World(chosen, rank, size, group, own)
+        yield World(chosen, rank, size, group, PrefixStore("words", store))
     finally:
         dist.destroy_process_group()
-
-
-def _meet(store: Store, rank: int, size: int) -> None:
-    """Wait for the other processes here: inside of torch no signal would be heard."""
-    deadline = time.monotonic() + PATIENCE.total_seconds()
-    store.set(f"here/{rank}", "")
-    missing = list(range(size))
-    while missing:
-        missing = [other for other in missing if not store.check([f"here/{other}"])]
-        if missing and time.monotonic() > deadline:
-            raise TrainError(
-                f"processes of this run have not come: {', '.join(map(str, missing))}",
-                notes=[f"this is process {rank} of {size}, and has waited for {PATIENCE}"],
-                help="see whether they were started, and can reach MASTER_ADDR and MASTER_PORT",
-            )
-        if missing:
-            time.sleep(LOOK)
-
-
-def _word_of(rank: int) -> str:
-    return f"word/{rank}"
 
 
 def _device(wanted: str) -> torch.device:
