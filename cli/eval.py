@@ -12,6 +12,8 @@ from fxbio.cli.options import json_option
 
 __all__ = ["command"]
 
+_KEPT = ("best", "last")
+
 
 @click.command("eval", short_help="Evaluate a run.", epilog=EXIT_CODES)
 @click.argument("run", type=click.Path(path_type=Path))
@@ -37,8 +39,7 @@ def command(run: Path, overrides: tuple[str, ...], checkpoint: str, as_json: boo
     from fxbio.train.engine.evaluate_run import evaluate_run
     from fxbio.train.output.view import metrics_text
 
-    found = {"best": run / "checkpoints" / "best.pt", "last": run / "checkpoints" / "last.pt"}
-    result = evaluate_run(run, found.get(checkpoint, Path(checkpoint)), overrides)
+    result = evaluate_run(run, _file(run, checkpoint), overrides)
     if not result.first:
         return
     for note in result.evaluation.notes:
@@ -47,3 +48,19 @@ def command(run: Path, overrides: tuple[str, ...], checkpoint: str, as_json: boo
         print_json({"step": result.step, **result.evaluation.metrics})
     else:
         click.echo(f"step {result.step}: {metrics_text(result.evaluation.metrics)}")
+
+
+def _file(run: Path, checkpoint: str) -> Path:
+    """The checkpoint of a word, or the file itself."""
+    from fxbio.errors import ConfigError
+
+    if checkpoint in _KEPT:
+        return run / "checkpoints" / f"{checkpoint}.pt"
+    if not Path(checkpoint).is_file():
+        raise ConfigError(
+            f"there is no checkpoint '{checkpoint}'",
+            notes=[
+                f"allowed: {', '.join(_KEPT)}, or a file, for instance of {run / 'checkpoints'}"
+            ],
+        )
+    return Path(checkpoint)

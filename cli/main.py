@@ -33,7 +33,6 @@ COMMANDS = (
     "data",
     "rules",
     "passes",
-    "data",
 )
 """Subcommands in the order of the help; each is ``command`` in the file of its name."""
 

@@ -129,7 +129,7 @@ _MODEL_OPTIONS = (
         metavar="SPEC",
         multiple=True,
         help="Example input: 1x3x224x224, 'input_ids=2x16:int64<100', '[3x64x64,3x80x64]'. "
-        "Repeatable. Known models have a default.",
+        "Repeatable. Known models, and files with a function example_inputs(), have a default.",
     ),
     click.option(
         "--model-arg",

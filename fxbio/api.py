@@ -12,7 +12,7 @@ from torch import nn
 
 from fxbio import __version__
 from fxbio.bind.install import bound_modules, uninstall
-from fxbio.errors import ModelError, PassError
+from fxbio.errors import ModelError, PassError, PolicyError
 from fxbio.graph.capture import capture, example_inputs_for
 from fxbio.graph.preconditions import check_capturable
 from fxbio.passes import DEFAULT_PIPELINE, Pipeline, Program
@@ -38,6 +38,7 @@ def plan(model: nn.Module, policy: Policy, example_inputs: Any = None) -> Plan:
         PolicyError: when the policy does not fit the model.
         UnreachableWeightError: when the policy asks for a site that no rule can reach.
     """
+    _check_policy(policy, Policy)
     _check_stock(model)
     return resolve(policy, capture(model, example_inputs))
 
@@ -72,6 +73,7 @@ def transform(
         PassError: when a pass fails.
         VerificationError: when a planned site does not run its rule.
     """
+    _check_policy(policy, Policy, Plan)
     _check_stock(model)
     steps = Pipeline.parse(pipeline) if isinstance(pipeline, str) else pipeline
     inputs = example_inputs_for(model, example_inputs)
@@ -125,6 +127,14 @@ def revert(model: nn.Module) -> nn.Module:
     uninstall(model)
     del vars(model)[RECORD]
     return model
+
+
+def _check_policy(given: object, *kinds: type) -> None:
+    if not isinstance(given, kinds):
+        raise PolicyError(
+            f"a policy must be a fxbio.Policy, not {type(given).__name__}",
+            help='read a file or a text with fxbio.Policy.from_yaml("policy.yaml")',
+        )
 
 
 def _check_stock(model: nn.Module) -> None:

@@ -130,10 +130,19 @@ class _Subject:
         if not names:
             raise PolicyError(
                 f"group {number} selects no parameter of {self._graph.name}",
-                notes=_hints(group),
-                help="list the sites with: fxbio inspect MODEL",
+                notes=self._hints(group),
+                help="list the sites with: fxbio inspect MODEL" if "where" in group else None,
             )
         return names
+
+    def _hints(self, group: Mapping[str, Any]) -> list[str]:
+        if "where" in group and "norms" in group.get("params", ()):
+            return [
+                "'where' means normalisation layers only where it says op: norm, as in policies"
+            ]
+        if "feedback" in group.get("params", ()) and "feedback" not in self.kinds.values():
+            return ["none of its rules learns a feedback; fixed feedback is no parameter"]
+        return []
 
     def _at_sites(self, number: int, selector: Any) -> Iterator[str]:
         where = load_where(from_plain(selector))
@@ -190,9 +199,3 @@ def _wanted_kinds(number: int, value: Any) -> list[str]:
                 notes=[*([guess] if guess else []), f"allowed: {', '.join(_KINDS)}"],
             )
     return words
-
-
-def _hints(group: Mapping[str, Any]) -> list[str]:
-    if "where" in group and "norms" in group.get("params", ()):
-        return ["'where' means normalisation layers only where it says op: norm, as in policies"]
-    return []

@@ -147,6 +147,14 @@ def test_a_plan_does_what_its_policy_does() -> None:
     assert all(torch.equal(by_plan[name], value) for name, value in by_policy.items())
 
 
+@pytest.mark.parametrize("given", ["policy.yaml", {"version": 1, "default": "bp"}, None])
+def test_what_is_no_policy_is_told_how_to_become_one(given: Any) -> None:
+    model, x = build()
+    for call in (fxbio.plan, fxbio.transform):
+        with pytest.raises(PolicyError, match=f"not {type(given).__name__}\n.*Policy.from_yaml"):
+            call(model, given, x)
+
+
 def test_the_record_says_what_was_done() -> None:
     model, x = build()
     record = vars(fxbio.transform(model, policy(), x))[RECORD]

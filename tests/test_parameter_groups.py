@@ -175,6 +175,13 @@ def test_mistakes_are_pointed_at(group: dict[str, Any], message: str) -> None:
         fxbio.param_groups(model(), [group])
 
 
+def test_a_group_for_feedback_that_is_no_parameter() -> None:
+    with pytest.raises(
+        PolicyError, match=r"no parameter of Net\n.*none of its rules learns a feed"
+    ):
+        fxbio.param_groups(model("fa"), [{"params": "feedback", "lr": 1.0}])
+
+
 def test_options_of_other_optimizers_may_be_given_with_a_default() -> None:
     found = fxbio.param_groups(model(), [{"params": "norms", "trust": 0.5}], trust=1.0)
     assert [group["trust"] for group in found] == [1.0, 0.5]

@@ -105,6 +105,16 @@ def test_a_file_without_a_model_says_what_it_has(write: Write) -> None:
     assert "model.py defines no model" in message(write("x = 1\n"))
 
 
+def test_a_function_that_could_be_called_is_proposed(write: Write) -> None:
+    path = write(
+        "class A(nn.Module):\n    def __init__(self, n):\n        super().__init__()\n"
+        "def example_inputs(): ...\ndef small(width=3):\n    return A(width)\n"
+    )
+    text = message(path)
+    assert f"name what to call: {path}:small; or add a function build_model()" in text
+    assert "example_inputs" not in text
+
+
 def test_an_unknown_name_gets_close_matches(write: Write) -> None:
     assert "did you mean 'build'?" in message(f"{write('def build(): ...')}:bild")
 
@@ -232,6 +242,8 @@ def test_unknown_torchvision_names() -> None:
     text = message("torchvision:resnet19")
     assert "torchvision has no model 'resnet19'" in text
     assert "did you mean 'resnet18'" in text
+    assert "file or folder" not in text
+    assert "there is no file or folder 'resnet18-ss' either" in message("resnet18-ss")
     assert "torchvision.models.detection" in message("segmentation/retinanet_resnet50_fpn")
 
 

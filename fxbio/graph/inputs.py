@@ -14,7 +14,8 @@ __all__ = ["INPUT_HELP", "ExampleInputs", "as_example_inputs", "describe_value"]
 
 INPUT_HELP = (
     "describe the input: --input 1x3x224x224, --input 'input_ids=2x16:int64<100', "
-    "--input '[3x64x64,3x80x64]'; in Python pass example_inputs=..."
+    "--input '[3x64x64,3x80x64]'; or define example_inputs() in the model's file or class; in "
+    "Python pass example_inputs=..."
 )
 """What to tell somebody whose model needs an example input."""
 

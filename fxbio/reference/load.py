@@ -90,7 +90,7 @@ def load_reference(
 
 
 def _split(reference: str) -> tuple[str, str]:
-    """``torchvision:x`` → (``torchvision``, ``x``); a bare name means torchvision."""
+    """``torchvision:x`` → (``torchvision``, ``x``); a bare name has no source."""
     source, colon, name = reference.partition(":")
     if colon:
         if not source or not name:
@@ -100,7 +100,7 @@ def _split(reference: str) -> tuple[str, str]:
         return reference, ""
     if not reference or Path(reference).is_dir() or reference.endswith((".pt", ".pth", ".yaml")):
         raise _malformed(reference)
-    return "torchvision", reference
+    return "", reference
 
 
 def _malformed(reference: str) -> ModelError:
@@ -113,8 +113,8 @@ Hook = Callable[[], object] | None
 
 
 def _build(source: str, name: str, arguments: dict[str, Any]) -> tuple[nn.Module, Hook]:
-    if source == "torchvision":
-        return build_torchvision(name, arguments), None
+    if source in ("", "torchvision"):
+        return build_torchvision(name, arguments, bare=not source), None
     if source == "timm":
         return build_timm(name, arguments), None
     if source.endswith(".py"):
@@ -155,7 +155,7 @@ def _seeded(seed: int | None) -> Iterator[None]:
 
 
 def _short_name(source: str, name: str) -> str:
-    if source in ("torchvision", "timm"):
+    if source in ("", "torchvision", "timm"):
         return name.rpartition("/")[2]
     stem = Path(source).stem if source.endswith(".py") else source.rpartition(".")[2]
     return f"{stem}-{name}" if name else stem

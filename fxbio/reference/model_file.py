@@ -74,6 +74,7 @@ def _only_candidate(module: ModuleType, arguments: Mapping[str, Any], label: str
             notes=[f"name one: {' or '.join(f'{label}:{name}' for name in buildable)}"],
             help="or add a function build_model() that returns the one to use",
         )
+    ready = [name for name, build in _callables(module).items() if accepts(build, arguments)]
     raise ModelError(
         f"there is no model to build in {label}",
         notes=[
@@ -81,7 +82,8 @@ def _only_candidate(module: ModuleType, arguments: Mapping[str, Any], label: str
             "and one subclass of torch.nn.Module that needs no arguments",
             *_listing(module, label),
         ],
-        help="add a function build_model() that returns the module",
+        help="".join(f"name what to call: {label}:{name}; or " for name in ready[:1])
+        + "add a function build_model() that returns the module",
     )
 
 
@@ -97,15 +99,21 @@ def _model_classes(module: ModuleType) -> dict[str, type[nn.Module]]:
     }
 
 
-def _listing(module: ModuleType, label: str) -> list[str]:
-    """What the user may have meant, in the form to type, with the arguments that it needs."""
+def _callables(module: ModuleType) -> dict[str, Callable[..., object]]:
+    """Classes of models and functions that the file defines."""
     own = {
         name: value
         for name, value in vars(module).items()
-        if inspect.isfunction(value) and value.__module__ == module.__name__
+        if inspect.isfunction(value)
+        and value.__module__ == module.__name__
+        and name != "example_inputs"
     }
+    return {**_model_classes(module), **own}
+
+
+def _listing(module: ModuleType, label: str) -> list[str]:
+    """What the user may have meant, in the form to type, with the arguments that it needs."""
     built = [name for name, value in vars(module).items() if isinstance(value, nn.Module)]
-    callables: dict[str, Callable[..., object]] = {**_model_classes(module), **own}
     lines = [f"{label}:{name}" for name in built]
-    lines += [f"{label}:{name}{signature_text(value)}" for name, value in callables.items()]
+    lines += [f"{label}:{n}{signature_text(value)}" for n, value in _callables(module).items()]
     return [f"it has {', '.join(lines[:8])}"] if lines else [f"{Path(label).name} defines no model"]

@@ -14,8 +14,13 @@ from fxbio.reference.model_args import call_builder
 __all__ = ["build_timm", "build_torchvision"]
 
 
-def build_torchvision(name: str, arguments: Mapping[str, Any]) -> nn.Module:
+def build_torchvision(name: str, arguments: Mapping[str, Any], *, bare: bool = False) -> nn.Module:
     """``resnet18`` or ``detection/retinanet_resnet50_fpn``.
+
+    Args:
+        name: of the model.
+        arguments: of its builder.
+        bare: whether the user did not say torchvision, and may have meant a file or folder.
 
     Raises:
         ModelError: for a name that torchvision does not have, with close matches.
@@ -24,7 +29,8 @@ def build_torchvision(name: str, arguments: Mapping[str, Any]) -> nn.Module:
 
     folder, _, plain = name.rpartition("/")
     if plain not in torchvision.models.list_models():
-        raise _unknown("torchvision", plain, torchvision.models.list_models())
+        meant = [f"there is no file or folder '{name}' either"] if bare else []
+        raise _unknown("torchvision", plain, torchvision.models.list_models(), meant)
     build: Callable[..., nn.Module] = torchvision.models.get_model_builder(plain)
     home = build.__module__.removeprefix("torchvision.models.").split(".")[0]
     if folder not in ("", home):
@@ -67,7 +73,9 @@ def build_timm(name: str, arguments: Mapping[str, Any]) -> nn.Module:
     return call_builder(build, {"pretrained": False, **arguments}, f"timm:{name}")
 
 
-def _unknown(library: str, name: str, known: Iterable[str]) -> ModelError:
+def _unknown(
+    library: str, name: str, known: Iterable[str], notes: Iterable[str] = ()
+) -> ModelError:
     guess = did_you_mean(name, known)
     listing = {
         "torchvision": "torchvision.models.list_models()",
@@ -75,6 +83,6 @@ def _unknown(library: str, name: str, known: Iterable[str]) -> ModelError:
     }[library]
     return ModelError(
         f"{library} has no model '{name}'",
-        notes=[guess] if guess else [],
+        notes=[*([guess] if guess else []), *notes],
         help=f'list them with: python -c "import {library}; print(*{listing})"',
     )

@@ -112,6 +112,7 @@ def test_a_diverged_run_exits_with_1(recipe: Path, fxbio_command: Command) -> No
         (("train", "recipi.yaml"), "did you mean 'recipe.yaml'"),
         (("train", "recipe.yaml", "optim.lrr=1"), "did you mean 'lr'"),
         (("train", "recipe.yaml", "--resume", "nope.pt"), "there is no checkpoint"),
+        (("eval", "runs/recipe", "--checkpoint", "first"), "allowed: best, last, or a file"),
         (("train", "recipe.yaml", "--resume", "auto", "--overwrite"), "give one of the two"),
         (("eval", "nope"), "is not a run of fxbio train"),
     ],

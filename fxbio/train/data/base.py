@@ -83,7 +83,8 @@ class DataConfig:
     """Probability that a rectangle of a training image is blanked."""
 
     workers: int = 4
-    """Processes that load images, per rank; 0 loads in the training process."""
+    """Processes that load images, per rank, but no more than there are processors; 0 loads in the
+    training process."""
 
     on_bad_image: Literal["error", "skip"] = "error"
     """What an unreadable training image does: error stops; skip puts another image in its place and

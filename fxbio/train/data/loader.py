@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -38,13 +39,20 @@ def make_loader(
         _SeededBatches(dataset, collate, seed),
         batch_size=batch_size,
         sampler=sampler,
-        num_workers=workers,
+        num_workers=min(workers, _processors()),
         collate_fn=_as_it_is,
         worker_init_fn=ignore_signals if workers else None,
         persistent_workers=workers > 0,
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator().manual_seed(seed),
     )
+
+
+def _processors() -> int:
+    """How many this process may use; more workers than that only take each other's time."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 class _Loader(DataLoader[Any]):

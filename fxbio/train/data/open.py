@@ -41,24 +41,29 @@ def open_data(config: DataConfig, seed: int = 0) -> DataSource:
 
 
 def _shapes(config: DataConfig, seed: int) -> DataSource:
-    _generate(config, make_shapes)
-    return open_folder(config, _SHAPES)
+    made = _generate(config, make_shapes)
+    return _with_findings(made, open_folder(config, _SHAPES))
 
 
 def _shapes_coco(config: DataConfig, seed: int) -> DataSource:
-    _generate(config, make_shapes_coco)
-    return open_coco(config)
+    made = _generate(config, make_shapes_coco)
+    return _with_findings(made, open_coco(config))
 
 
-def _generate(config: DataConfig, make: Callable[[Path], None]) -> None:
-    """Write the data set when it is not there; the processes of a run may all try at once."""
+def _generate(config: DataConfig, make: Callable[[Path], None]) -> tuple[str, ...]:
+    """Write the data set when it is not there, and say so; the processes of a run may all try."""
     if config.path is None or config.path.exists():
-        return
+        return ()
     try:
         make(config.path)
     except DataError:
         if not config.path.exists():
             raise
+    return (f"there was nothing in {config.path}, so it was generated there",)
+
+
+def _with_findings(more: tuple[str, ...], source: DataSource) -> DataSource:
+    return replace(source, findings=(*more, *source.findings))
 
 
 DATA_SETS: dict[str, Callable[[DataConfig, int], DataSource]] = {

@@ -56,6 +56,17 @@ def same(one: list[Any], other: list[Any]) -> bool:
     )
 
 
+def test_no_more_workers_than_processors(
+    source: DataSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torch would warn, and the machine would be slower for it; the batches are the same."""
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0}, raising=False)
+    loader = make_loader(
+        source.train, batch_size=BATCH, sampler=sampler(), workers=4, collate=list, seed=3
+    )
+    assert loader.num_workers == 1
+
+
 def sampler(epoch: int = 0) -> EpochSampler:
     made = EpochSampler(SIZE, batch_size=BATCH)
     made.set_epoch(epoch)
