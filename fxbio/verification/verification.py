@@ -34,6 +34,8 @@ class SiteVerdict:
     problem: str | None
     path: str = ""
     """Where the error did not cross the site: how it came there."""
+    gain: float | None = None
+    """Norm of the error sent below, by that of the one backprop would send; ``None`` for none."""
 
     @property
     def ok(self) -> bool:
@@ -92,10 +94,23 @@ class Verification:
         if self.rows:
             worst = max(row.gradient_error for row in self.rows)
             yield Text(f"largest difference from the oracle's gradients: {worst:.1e} (relative)")
+        yield from self._loud()
         for name in self.silent_backprop:
             yield Text(f"silent backprop: {name} was applied without its rule", style="red")
         if self.idle:
             yield Text(f"no error could reach: {', '.join(self.idle)}", style="yellow")
+
+    def _loud(self) -> Iterator[Text]:
+        """No fault of a rule, but in a deep network errors may overflow on their way down."""
+        loud = {row.site: row.gain for row in self.rows if row.gain and row.gain > _LOUD}
+        if loud:
+            site = max(loud, key=lambda name: loud[name])
+            yield Text(
+                f"note: at {len(loud)} of {len(self.rows)} sites the error sent below is more than "
+                f"{_LOUD:g} times as large as backprop's, at {site} {loud[site]:.3g} times; 'magnitude: "
+                f"matched' keeps to its size",
+                style="yellow",
+            )
 
     def __str__(self) -> str:
         return plain_text(self.render())
@@ -104,6 +119,7 @@ class Verification:
 _COLUMNS = ("rule", "calls", "forward", "gradient error", "differs from bp", "verdict")
 _ROUTED = {"differs from bp": "differs, or how it came"}
 _NUMBERS = ("calls", "gradient error")
+_LOUD = 4.0
 _MANY = 20
 """More sites than this are shown by rule when nothing is wrong with them; JSON has them all."""
 

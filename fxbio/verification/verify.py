@@ -171,6 +171,7 @@ def _judge_weight(assignment: Assignment, calls: list[OpCall]) -> SiteVerdict:
         gradient_error=max((j.error for j in judged), default=0.0),
         differs_from_bp=any(known) if known else None,
         problem=problems[0] if problems else None,
+        gain=max((j.gain for j in judged if j.gain is not None), default=None),
     )
 
 
@@ -184,6 +185,8 @@ class _CallVerdict:
     """Largest relative difference from the oracle's gradients."""
     differs: bool | None
     """From backprop, in what is sent below; ``None`` where nothing is."""
+    gain: float | None
+    """Norm of what is sent below, by that of what backprop would send."""
     problem: str | None
 
 
@@ -192,7 +195,7 @@ def _judge_call(call: OpCall) -> _CallVerdict:
     feedback = feedback_in_call(call)
     expected = oracle_gradients(call, call.error, feedback)
     error = _largest_difference(call, expected, _magnitudes(call, call.error, feedback))
-    differs, should = _compare_with_backprop(call, call.error, feedback)
+    differs, should, gain = _compare_with_backprop(call, call.error, feedback)
     problem = None
     if error > _TOLERANCE.get(call.dtype, 1e-4):
         problem = "gradients differ from the oracle's"
@@ -200,7 +203,7 @@ def _judge_call(call: OpCall) -> _CallVerdict:
         problem = "sends the error that backprop sends"
     elif feedback is not None and call.weight.any() and not feedback.any():
         problem = "its feedback is all zeros, so it sends no error"
-    return _CallVerdict(error, differs, problem)
+    return _CallVerdict(error, differs, gain, problem)
 
 
 def _magnitudes(call: OpCall, error: Tensor, feedback: Tensor | None) -> Callable[[str], float]:
@@ -241,16 +244,23 @@ def _largest_difference(
 
 def _compare_with_backprop(
     call: OpCall, error: Tensor, feedback: Tensor | None
-) -> tuple[bool | None, bool]:
-    """Whether the error sent below differs from backprop's, and whether it should."""
+) -> tuple[bool | None, bool, float | None]:
+    """Whether the error sent below differs from backprop's, whether it should, and by what gain."""
     below = call.gradients.keys() - {call.weight_name, "bias", "feedback"}
     sent = {key: call.gradients[key] for key in below}
     if not sent or feedback is None:
-        return None, False
+        return None, False, None
     backprop_sends = oracle_gradients(call, error, call.weight)
     differs = any(
         want is None or not torch.allclose(sent[key], want, rtol=1e-4, atol=0.0)
         for key, want in backprop_sends.items()
         if key in sent
     )
-    return differs, not torch.equal(feedback, call.weight)
+    return differs, not torch.equal(feedback, call.weight), _gain(sent, backprop_sends)
+
+
+def _gain(sent: dict[str, Tensor], backprop_sends: dict[str, Tensor | None]) -> float | None:
+    norm = math.hypot(*(float(sent[key].norm()) for key in sent))
+    usual = [backprop_sends[key] for key in sent if backprop_sends.get(key) is not None]
+    usual_norm = math.hypot(*(float(want.norm()) for want in usual if want is not None))
+    return norm / usual_norm if usual_norm else None

@@ -408,3 +408,19 @@ def test_a_weight_in_a_checkpointed_closure_is_never_silent(reentrant: bool) -> 
 def test_the_witness_runs_in_the_usual_pipeline() -> None:
     assert DEFAULT_PIPELINE.endswith(",check-witness")
     assert RECORD in vars(made())
+
+
+@pytest.mark.parametrize(("magnitude", "told"), [(0.5, False), (1.9, False), (3.0, True)])
+def test_errors_that_grow_are_told_of(magnitude: float, told: bool) -> None:
+    signs = torch.randn(5, 5, generator=torch.Generator().manual_seed(0)).sign()
+    model = nn.Sequential(nn.Linear(3, 5), nn.Linear(5, 5))
+    with torch.no_grad():
+        model[1].weight.copy_(0.5 * signs)
+    policy = fxbio.Policy.uniform("usf", magnitude=magnitude)
+    fxbio.transform(model, policy, torch.randn(2, 3), inplace=True)
+    verification = fxbio.verify(model)
+    assert verification.ok
+    gains = {row.site: row.gain for row in verification.rows}
+    assert gains["0"] is None  # nothing is below it
+    assert gains["1"] == pytest.approx(magnitude / 0.5, rel=1e-5)
+    assert ("at 1 of 2 sites the error sent below is more than" in str(verification)) is told
