@@ -107,8 +107,8 @@ class Verification:
             site = max(loud, key=lambda name: loud[name])
             yield Text(
                 f"note: at {len(loud)} of {len(self.rows)} sites the error sent below is more than "
-                f"{_LOUD:g} times as large as backprop's, at {site} {loud[site]:.3g} times; 'magnitude: "
-                f"matched' keeps to its size",
+                f"{_LOUD:g} times as large as backprop's, at {site} {loud[site]:.3g} times; "
+                "'magnitude: matched' keeps to its size",
                 style="yellow",
             )
 
