@@ -16,13 +16,19 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map_only
 
 from fxbio.bind.binding import Routes, Unit
-from fxbio.bind.deliver import Received, check_delivered, check_frozen, check_single, deliver
+from fxbio.bind.deliver import (
+    Received,
+    check_delivered,
+    check_frozen,
+    check_single,
+    deliver,
+    receive,
+)
 from fxbio.errors import ModelError
 from fxbio.graph.activations import ACTIVATIONS
 from fxbio.graph.layer_calls import applies_layer
 from fxbio.ops.cut import cut
 from fxbio.ops.mark import ENTER, LEAVE
-from fxbio.rules.greedy import classify
 
 __all__ = ["BroadcastScope", "Flow"]
 
@@ -128,7 +134,7 @@ class BroadcastScope(TorchFunctionMode):
         if not tensor.is_floating_point():
             return tensor
         self._ran.append(name)
-        return deliver(self._model, self._routes, self.received, tensor, name)
+        return deliver(self._routes, self.received, tensor, name)
 
     def _read(self, tensor: Tensor) -> Tensor:
         """A tensor as the next layer sees it: what has not received so far does so here."""
@@ -152,14 +158,7 @@ class BroadcastScope(TorchFunctionMode):
         return tensor
 
     def _note(self, unit: Unit, tensor: Tensor) -> None:
-        self.received.append(Received(unit, tensor, self._entry(unit, tensor)))
-
-    def _entry(self, unit: Unit, tensor: Tensor) -> Tensor:
-        head = unit.head
-        if head is None:
-            return tensor
-        layers = [(getattr(self._model, w), getattr(self._model, b)) for w, b in head.layers]
-        return classify(tensor, head.channel_dim, head.pooled, layers)
+        self.received.append(receive(self._model, self._routes, unit, tensor))
 
     def _cut(self, tensor: Tensor, flows: list[Flow]) -> Tensor:
         """The tensor for those who may send nothing back to the given flows."""

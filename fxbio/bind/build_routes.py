@@ -16,7 +16,7 @@ from fxbio.bind.receivers import receiver_info, refused
 from fxbio.bind.routed_units import RoutedUnit, routed_units
 from fxbio.errors import PolicyError
 from fxbio.graph.inputs import ExampleInputs
-from fxbio.ops.broadcast import LABEL
+from fxbio.ops.inlet import LABEL
 from fxbio.ops.mark import ENTER, LEAVE, SOURCE
 from fxbio.policy.patterns import glob_matches, suggest_paths
 from fxbio.policy.plan import Plan
@@ -133,7 +133,7 @@ def _deliver_from(parts: _Parts, each: RoutedUnit, info: ReceiverInfo, seed: int
     mean = getattr(rule, "reduction", "mean") == "mean"
     if isinstance(rule, GreedyLearning):
         parts.units[info.name] = replace(each.unit, head=_head(parts, rule, info, generator))
-        parts.deliveries[key] = Delivery(LABEL, _keep(parts, LABEL, torch.zeros(0)), False, mean)
+        parts.deliveries[key] = Delivery(LABEL, _keep(parts, LABEL, torch.zeros(0)), True, mean)
         return
     drawn_from = f"{rule}:{rule.matrix_name(info)}"
     if drawn_from not in parts.by_key:

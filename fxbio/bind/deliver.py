@@ -1,4 +1,4 @@
-"""Handing what has received to the source of its error."""
+"""From what receives to the sources of its errors."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from fxbio.bind.binding import Delivery, Routes, Unit
+from fxbio.bind.binding import Head, Routes, Unit
 from fxbio.errors import ModelError, PolicyError
-from fxbio.ops.broadcast import LABEL, broadcast
+from fxbio.ops.broadcast import broadcast
+from fxbio.ops.inlet import inlet, label_inlet
+from fxbio.rules.greedy import classify
 
-__all__ = ["Received", "check_delivered", "check_frozen", "check_single", "deliver"]
+__all__ = ["Received", "check_delivered", "check_frozen", "check_single", "deliver", "receive"]
 
 
 @dataclass
@@ -22,21 +24,53 @@ class Received:
 
     unit: Unit
     """The layer or block that it belongs to."""
-    tensor: Tensor
-    """Its value, with its history."""
-    entry: Tensor
-    """What the error is sent to: the tensor, or what a classifier makes of it."""
+    inlets: dict[str, Tensor]
+    """Where the error of each source enters, by the name of the source."""
+    learns: bool
+    """Whether anything would learn from an error there."""
     sources: list[str] = field(default_factory=list)
     """Whose errors it is going to receive."""
 
 
-def deliver(
-    model: nn.Module, routes: Routes, received: list[Received], output: Tensor, source: str
-) -> Tensor:
+def receive(model: nn.Module, routes: Routes, unit: Unit, tensor: Tensor) -> Received:
+    """What is to receive the error of a unit, with an inlet for each source.
+
+    Args:
+        model: holds the feedback matrices and classifiers.
+        routes: what is sent where.
+        unit: whose error it is.
+        tensor: its value, with its history.
+
+    Raises:
+        ModelError: when a feedback matrix does not fit the tensor.
+    """
+    if tensor.requires_grad and not torch.is_grad_enabled():  # read where nothing is to learn
+        with torch.enable_grad():
+            return receive(model, routes, unit, tensor)
+    inlets: dict[str, Tensor] = {}
+    for source in routes.sources:
+        delivery = routes.deliveries.get((source, unit.name))
+        if delivery is None:
+            continue
+        if unit.head is None:
+            matrix = getattr(model, delivery.matrix)
+            inlets[source] = inlet(tensor, matrix, unit.name, delivery.projection)
+        else:
+            logits = _classified(model, unit.head, tensor)
+            inlets[source] = label_inlet(logits, unit.name, delivery.mean)
+    learns = any(each.requires_grad for each in (tensor, *inlets.values()))
+    return Received(unit, inlets, learns)
+
+
+def _classified(model: nn.Module, head: Head, tensor: Tensor) -> Tensor:
+    layers = [(getattr(model, w), getattr(model, b)) for w, b in head.layers]
+    return classify(tensor, head.channel_dim, head.pooled, layers)
+
+
+def deliver(routes: Routes, received: list[Received], output: Tensor, source: str) -> Tensor:
     """The output of a source, whose error will reach what has received so far.
 
     Args:
-        model: holds the feedback matrices.
         routes: what is sent where.
         received: in order of execution.
         output: of the source.
@@ -45,23 +79,19 @@ def deliver(
     Raises:
         ModelError: where labels are needed, and autocast is to float16.
     """
-    groups: dict[tuple[bool, bool], list[tuple[Received, Delivery]]] = {}
+    groups: dict[tuple[bool, bool], list[Tensor]] = {}
     for item in received:
-        delivery = routes.deliveries.get((source, item.unit.name))
-        if delivery is None:
+        if source not in item.inlets:
             continue
         item.sources.append(source)
-        if item.entry.requires_grad:
-            way = (delivery.targets, delivery.mean)
-            groups.setdefault(way, []).append((item, delivery))
-    for (targets, mean), pairs in groups.items():
-        if targets or any(delivery.projection == LABEL for _, delivery in pairs):
-            _check_precision(pairs[0][0].unit, output)
-        entries = [item.entry for item, _ in pairs]
-        matrices = [getattr(model, delivery.matrix) for _, delivery in pairs]
-        names = ";".join(item.unit.name for item, _ in pairs)
-        projections = ";".join(delivery.projection for _, delivery in pairs)
-        output = broadcast(output, entries, matrices, names, projections, targets, mean)
+        if not item.inlets[source].requires_grad:
+            continue
+        delivery = routes.deliveries[source, item.unit.name]
+        if delivery.targets:
+            _check_precision(item.unit, output)
+        groups.setdefault((delivery.targets, delivery.mean), []).append(item.inlets[source])
+    for (targets, mean), inlets in groups.items():
+        output = broadcast(output, inlets, targets, mean)
     return output
 
 
@@ -96,9 +126,9 @@ def check_delivered(routes: Routes, received: list[Received], ran: list[str]) ->
     """
     for item in received:
         name = item.unit.name
-        wanted = [source for source, unit in routes.deliveries if unit == name]
+        wanted = [*item.inlets]
         late = [source for source in wanted if source in ran and source not in item.sources]
-        if not item.entry.requires_grad or (item.sources and not late):
+        if not item.learns or (item.sources and not late):
             continue
         if late:
             problem = f"it ran after {' and '.join(_said(source) for source in late)}"
@@ -122,7 +152,7 @@ def check_frozen(routes: Routes, name: str, module: nn.Module) -> None:
     Raises:
         ModelError: when it has.
     """
-    receives = any(unit == name for _, unit in routes.deliveries)
+    receives = any((source, name) in routes.deliveries for source in routes.sources)
     if not receives or not any(p.requires_grad for p in module.parameters()):
         return
     raise ModelError(

@@ -11,7 +11,12 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["Delivered", "OpCall", "OpProbe", "is_rule_op"]
+from fxbio.ops.inlet import LABEL
+
+__all__ = ["Arrival", "Delivered", "OpCall", "OpProbe", "is_rule_op"]
+
+
+_INLETS = (torch.ops.fxbio.inlet.default, torch.ops.fxbio.label_inlet.default)
 
 
 @dataclass
@@ -42,24 +47,34 @@ class OpCall:
 
 
 @dataclass
-class Delivered:
-    """One call of the op that broadcasts an error, with the gradients that its receivers got."""
+class Arrival:
+    """One inlet for the error of a source, with the gradients that its receiver got."""
 
-    arguments: dict[str, Any]
-    """By the names of the op's schema; tensors detached."""
-    receivers: list[Tensor]
-    """What receives, as the model holds it."""
+    name: str
+    """Of the receiver."""
+    receiver: Tensor
+    """What receives, as the model holds it; the logits, where that is a classifier."""
+    projection: str
+    """Spec string, or ``label``."""
+    feedback: Tensor | None
+    """The matrix that the error is projected by."""
+    sent: Tensor | None = None
+    """What came through this inlet."""
+    arrived: Tensor | None = None
+    """What arrived at the receiver from everywhere."""
+
+
+@dataclass
+class Delivered:
+    """One call of the op that broadcasts an error."""
+
+    output: Tensor
+    """Of the source, detached."""
+    targets: bool
+    mean: bool
+    arrivals: list[Arrival]
     error: Tensor | None = None
     """Gradient of the loss by the output."""
-    sent: dict[int, Tensor] = field(default_factory=dict)
-    """What the op sent to each receiver, by its position."""
-    arrived: dict[int, Tensor] = field(default_factory=dict)
-    """What arrived there from everywhere."""
-
-    @property
-    def names(self) -> list[str]:
-        """Of the receivers."""
-        return str(self.arguments["names"]).split(";")
 
 
 def is_rule_op(func: Any) -> bool:
@@ -99,12 +114,16 @@ class OpProbe(TorchFunctionMode):
         self.seen: list[tuple[frozenset[str], str]] = []
         """Sources and rule of every call, those without gradients included."""
         self.deliveries: list[Delivered] = []
+        self._arrivals: dict[Tensor, Arrival] = {}
+        """By inlet."""
         self._sources_of = sources_of
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func is torch.ops.fxbio.broadcast.default:
             return self._watched_delivery(func, named_arguments(func, args, kwargs))
+        if func in _INLETS:
+            return self._watched_inlet(func, named_arguments(func, args, kwargs))
         if not is_rule_op(func):
             return func(*args, **kwargs)
         arguments = named_arguments(func, args, kwargs)
@@ -116,18 +135,26 @@ class OpProbe(TorchFunctionMode):
         return self._watched(func, arguments, name, sources)
 
     def _watched_delivery(self, func: Any, arguments: dict[str, Any]) -> Tensor:
-        plain = {k: v.detach() if isinstance(v, Tensor) else v for k, v in arguments.items()}
-        call = Delivered(plain, arguments["receivers"])
-        taps = [_tap(tensor) for tensor in arguments["receivers"]]
-        call.arguments["receivers"] = [tensor.detach() for tensor in taps]
-        for place, (tensor, tap) in enumerate(zip(arguments["receivers"], taps, strict=True)):
-            if tap.requires_grad:
-                tap.register_hook(_keep_at(call.sent, place))
-                tensor.register_hook(_keep_at(call.arrived, place))
-        out: Tensor = func(*{**arguments, "receivers": taps}.values())
+        arrivals = [self._arrivals[each] for each in arguments["inlets"]]
+        targets, mean = arguments["targets"], arguments["mean"]
+        call = Delivered(arguments["output"].detach(), targets, mean, arrivals)
+        out: Tensor = func(*arguments.values())
         if out.requires_grad:
             out.register_hook(lambda error: setattr(call, "error", error.detach()))
         self.deliveries.append(call)
+        return out
+
+    def _watched_inlet(self, func: Any, arguments: dict[str, Any]) -> Tensor:
+        key = "receiver" if "receiver" in arguments else "logits"
+        receiver = arguments[key]
+        projection, feedback = arguments.get("projection", LABEL), arguments.get("feedback")
+        arrival = Arrival(arguments["name"], receiver, projection, feedback)
+        tap = receiver.view_as(receiver)
+        if tap.requires_grad:
+            tap.register_hook(lambda error: setattr(arrival, "sent", error.detach()))
+            receiver.register_hook(lambda error: setattr(arrival, "arrived", error.detach()))
+        out: Tensor = func(*{**arguments, key: tap}.values())
+        self._arrivals[out] = arrival
         return out
 
     def _watched(
@@ -161,17 +188,6 @@ def _autocast(tensor: Tensor) -> AbstractContextManager[Any]:
 
 def _gets_gradient(value: Any) -> bool:
     return isinstance(value, Tensor) and value.requires_grad
-
-
-def _tap(tensor: Tensor) -> Tensor:
-    return tensor.view_as(tensor)
-
-
-def _keep_at(gradients: dict[int, Tensor], place: int) -> Callable[[Tensor], None]:
-    def hook(gradient: Tensor) -> None:
-        gradients[place] = gradient.detach()
-
-    return hook
 
 
 def _keep_in(gradients: dict[str, Tensor], key: str) -> Callable[[Tensor], None]:

@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fxbio.ops.broadcast import LABEL
+from fxbio.ops.inlet import LABEL
 from fxbio.rules.projection import Channel, Conv, Dense, Shared, parse_projection
-from fxbio.verification.probe import Delivered
+from fxbio.verification.probe import Arrival, Delivered
 
 __all__ = ["expected_at"]
 
@@ -22,25 +22,24 @@ _LARGEST = 2**24
 _TRANSPOSED = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
 
 
-def expected_at(call: Delivered, place: int) -> Tensor:
-    """The error that the receiver at ``place`` should get; of the first samples, if it is large.
+def expected_at(call: Delivered, arrival: Arrival) -> Tensor:
+    """The error that a receiver should get; of the first samples, if it is large.
 
     Args:
         call: with the error of the output.
-        place: position of the receiver.
+        arrival: one of its arrivals.
     """
     assert call.error is not None
-    given = call.arguments
-    output, error = given["output"], call.error.float()
-    count = len(error) if given["mean"] else 1
-    spec = given["projections"].split(";")[place]
-    receiver, matrix = given["receivers"][place], given["feedback"][place].float()
-    if spec == LABEL or given["targets"]:
-        labels = torch.softmax(output.float(), -1) - count * error
+    error, spec = call.error.float(), arrival.projection
+    count = len(error) if call.mean else 1
+    if call.targets:
+        labels = torch.softmax(call.output.float(), -1) - count * error
         if spec == LABEL:
-            return _cross_entropy_gradient(receiver, labels, "mean" if given["mean"] else "sum")
+            reduction = "mean" if call.mean else "sum"
+            return _cross_entropy_gradient(arrival.receiver, labels, reduction)
         error = labels / count
-    return _projected(spec, error, matrix, receiver.shape)
+    assert arrival.feedback is not None
+    return _projected(spec, error, arrival.feedback.float(), arrival.receiver.shape)
 
 
 def _cross_entropy_gradient(logits: Tensor, labels: Tensor, reduction: str) -> Tensor:

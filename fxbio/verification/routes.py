@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from fxbio.bind.binding import BINDING, Routes, Unit
 from fxbio.policy.plan import Assignment, Plan
-from fxbio.verification.probe import Delivered
+from fxbio.verification.probe import Arrival, Delivered
 from fxbio.verification.route_oracle import expected_at
 from fxbio.verification.verification import SiteVerdict
 
@@ -68,7 +68,7 @@ def _missing(model: nn.Module, unit: Unit, calls: list[Delivered]) -> str | None
         return _missing(model, routes.units[unit.served_by], calls)
     if unit.point == "input" and not any(name == unit.name for _, name in routes.deliveries):
         return None  # what goes into it is the input of the model
-    sent = {name for call in calls for name in call.names}
+    sent = {arrival.name for call in calls for arrival in call.arrivals}
     return None if unit.name in sent else "no error was sent to it"
 
 
@@ -80,25 +80,25 @@ def _judge_unit(model: nn.Module, unit: Unit, rule: str, calls: list[Delivered])
     missing = _missing(model, unit, calls)
     if missing is not None:
         return _verdict(unit.name, rule, problem=missing)
-    places = [
-        (call, place)
+    pairs = [
+        (call, arrival)
         for call in calls
         if call.error is not None
-        for place, name in enumerate(call.names)
-        if name == unit.name
+        for arrival in call.arrivals
+        if arrival.name == unit.name
     ]
-    if not places:
+    if not pairs:
         return _verdict(unit.name, rule, path="nothing learns there")
-    error = max(_difference(call, place) for call, place in places)
-    tolerance = max(_TOLERANCE.get(call.arguments["output"].dtype, 1e-4) for call, _ in places)
-    alone = all(_alone(calls, call, place) for call, place in places)
+    error = max(_difference(call, arrival) for call, arrival in pairs)
+    tolerance = max(_TOLERANCE.get(call.output.dtype, 1e-4) for call, _ in pairs)
+    alone = all(_alone(calls, arrival) for _, arrival in pairs)
     problem = None
     if error > tolerance:
         problem = "was sent another error than its rule says"
     elif unit.cut and unit.point != "input" and not alone:
         problem = "another error arrives there, too"
     path = "directly, nothing else" if alone else "directly, others added"
-    return _verdict(unit.name, rule, len(places), error, path, problem)
+    return _verdict(unit.name, rule, len(pairs), error, path, problem)
 
 
 def _verdict(
@@ -112,27 +112,25 @@ def _verdict(
     return SiteVerdict(site, rule, calls, True, error, None, problem, path)
 
 
-def _difference(call: Delivered, place: int) -> float:
+def _difference(call: Delivered, arrival: Arrival) -> float:
     """From the oracle, relative to the largest entry."""
-    sent = call.sent.get(place)
-    if sent is None:
+    if arrival.sent is None:
         return 1.0
-    wanted = expected_at(call, place)
-    found = sent[: len(wanted)].float()
+    wanted = expected_at(call, arrival)
+    found = arrival.sent[: len(wanted)].float()
     scale = max(float(wanted.abs().max()), torch.finfo(wanted.dtype).tiny)
     return float((found - wanted).abs().max()) / scale
 
 
-def _alone(calls: list[Delivered], call: Delivered, place: int) -> bool:
+def _alone(calls: list[Delivered], arrival: Arrival) -> bool:
     """Whether nothing arrived at a receiver but what was sent there, by all sources together."""
-    receiver, arrived = call.receivers[place], call.arrived.get(place)
     shares = [
-        other.sent[k]
-        for other in calls
-        for k, tensor in enumerate(other.receivers)
-        if tensor is receiver and k in other.sent
+        other.sent
+        for call in calls
+        for other in call.arrivals
+        if other.receiver is arrival.receiver and other.sent is not None
     ]
-    if arrived is None or not shares:
+    if arrival.arrived is None or not shares:
         return False
     whole: Tensor = sum(shares[1:], shares[0])
-    return torch.allclose(arrived, whole, rtol=1e-3, atol=1e-5 * float(whole.abs().max()))
+    return torch.allclose(arrival.arrived, whole, rtol=1e-3, atol=1e-5 * float(whole.abs().max()))

@@ -68,7 +68,7 @@ def lines_run(model: nn.Module, x: Tensor) -> int:
 
 @pytest.mark.parametrize(
     ("build", "rule"),
-    [(RawWeights, "fa"), (chain, "dtp"), (LongBlocks, "dfa"), (LongBlocks, "dtp")],
+    [(RawWeights, "fa"), (chain, "dfa"), (chain, "dtp"), (LongBlocks, "dfa"), (LongBlocks, "dtp")],
 )
 def test_four_times_the_operations_take_four_times_the_work(build: Any, rule: str) -> None:
     x = torch.randn(3, 2)

@@ -249,3 +249,28 @@ def test_several_sources_add_up() -> None:
     at = sum(e @ matrix(model, "trunk", s) for e, s in zip(errors, "ab", strict=True))
     wanted = torch.autograd.grad(sent(receiver, at), plain.trunk.weight)[0]
     torch.testing.assert_close(model.trunk.weight.grad, wanted)
+
+
+@pytest.mark.parametrize("rule", ["dfa", "dgl"])
+def test_a_layer_that_reads_without_gradients_stops_no_error(rule: str) -> None:
+    """It reads what has not met a nonlinearity, so that is where the layer receives."""
+
+    class Watched(Perceptron):
+        def forward(self, x: Tensor) -> Tensor:
+            h = self.first(x)
+            with torch.no_grad():
+                self.seen = F.linear(h, torch.ones(1, 8))
+            result: Tensor = self.last(torch.tanh(self.second(torch.relu(h))))
+            return result
+
+    entry = {"where": {"module": "first"}, "rule": rule}
+    model, x, y = transformed(Watched(), rows(), "bp", entry), rows(), labels()
+    found = gradients(model, model, x, y)
+    plain = stock(model)
+    h, logits = plain.first(x), plain(x)
+    if rule == "dfa":
+        loss = sent(h, error_of(logits, y) @ matrix(model, "first"))
+    else:
+        loss = F.cross_entropy(F.linear(h, model.fxbio_head_0_weight, model.fxbio_head_0_bias), y)
+    [wanted] = torch.autograd.grad(loss, [plain.first.weight])
+    torch.testing.assert_close(found["first.weight"], wanted)
