@@ -1,17 +1,18 @@
-"""Listings of things with a name, a docstring and options: rules and passes."""
+"""Listings of things with a name, a docstring and options: rules, passes, sections of recipes."""
 
 from __future__ import annotations
 
 import dataclasses
 import inspect
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fxbio.cli.console import print_json, print_result
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from rich.console import RenderableType
 
@@ -40,22 +41,27 @@ class Item:
         aliases: Sequence[str] = (),
         paper: str = "",
         facts: Mapping[str, str] | None = None,
+        *,
+        strict_lists: bool = False,
     ) -> Item:
-        """The item of a dataclass whose fields are its options."""
+        """The item of a dataclass whose fields are its options.
+
+        With ``strict_lists`` an option that takes a list does not take a single value.
+        """
         plain = inspect.cleandoc(what.__doc__ or "").replace("``", "")
         summary, _, details = plain.partition("\n")
-        options = _options(what)
+        options = _options(what, strict_lists)
         return cls(name, tuple(aliases), summary, details.strip(), paper, options, facts or {})
 
 
-def _options(what: type[Any]) -> tuple[dict[str, Any], ...]:
+def _options(what: type[Any], strict_lists: bool) -> tuple[dict[str, Any], ...]:
     from fxbio.policy.options import option_descriptions, rule_options
 
     descriptions = option_descriptions(what)
     return tuple(
         {
             "name": option.name,
-            "type": _type_text(option.hint),
+            "type": _type_text(option.hint, strict_lists),
             "required": option.required,
             "default": option.default,
             "description": descriptions.get(option.name, "").replace("``", ""),
@@ -64,14 +70,19 @@ def _options(what: type[Any]) -> tuple[dict[str, Any], ...]:
     )
 
 
-def _type_text(hint: Any) -> str:
+def _type_text(hint: Any, strict_lists: bool) -> str:
     if typing.get_origin(hint) is typing.Literal:
         return " | ".join(str(choice) for choice in typing.get_args(hint))
     parts = typing.get_args(hint)
     if typing.get_origin(hint) is tuple:
-        return f"{_type_text(parts[0])}, or a list of them"
+        inside = _type_text(parts[0], strict_lists)
+        return f"list of {inside}" if strict_lists else f"{inside}, or a list of them"
+    if typing.get_origin(hint) is Mapping or dataclasses.is_dataclass(hint):
+        return "mapping"
+    if hint is type(None):
+        return "null"
     if parts and typing.get_origin(hint) not in (list, dict):
-        return " | ".join(_type_text(part) for part in parts)
+        return " | ".join(_type_text(part, strict_lists) for part in parts)
     return hint.__name__ if isinstance(hint, type) and not parts else str(hint)
 
 

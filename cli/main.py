@@ -31,6 +31,7 @@ COMMANDS = (
     "ablate",
     "report",
     "data",
+    "keys",
     "rules",
     "passes",
 )

@@ -63,6 +63,7 @@ def command(
 ) -> None:
     """Train a model as a recipe says. Any setting of the recipe can be given as KEY=VALUE.
 
+    `fxbio keys` lists the settings and explains them.
     The folder of the run gets the resolved recipe, the plan, metrics, a status and checkpoints.
     A model or rule file that the recipe names is run.
 

@@ -1,0 +1,58 @@
+"""``fxbio keys``: what may stand in a recipe and in a study."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fxbio.cli.catalogue import Item, print_catalogue
+from fxbio.cli.main import EXIT_CODES
+from fxbio.cli.options import json_option
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["command"]
+
+
+@click.command("keys", short_help="List the keys of recipes and studies.", epilog=EXIT_CODES)
+@click.argument("section", required=False)
+@json_option
+def command(section: str | None, as_json: bool) -> None:
+    """List the keys of recipes and studies with their defaults, or explain those of one section.
+
+    Each key of a recipe is an argument of fxbio train too: optim.lr=0.2.
+
+    \b
+    Examples:
+      fxbio keys
+      fxbio keys optim
+      fxbio keys study.axes
+    """
+    from fxbio.errors import ConfigError, did_you_mean
+    from fxbio.study.ablation.config import StudyConfig
+    from fxbio.train.config import Recipe
+
+    study: dict[str, type[Any]] = {"study": StudyConfig}
+    found = {**dict(_inside("", Recipe)), **study, **dict(_inside("study.", StudyConfig))}
+    if section is not None and section not in found:
+        guess = did_you_mean(section, found)
+        raise ConfigError(
+            f"there is no section '{section}'",
+            notes=[*([guess] if guess else []), f"sections: {', '.join(found)}"],
+        )
+    shown = found if section is None else {section: found[section]}
+    items = [Item.of(cls, name, strict_lists=True) for name, cls in shown.items()]
+    print_catalogue(items, single=section is not None, as_json=as_json)
+
+
+def _inside(prefix: str, cls: type[Any]) -> Iterator[tuple[str, type[Any]]]:
+    """The sections below a section by their names; of a list, what its entries hold."""
+    for name, hint in typing.get_type_hints(cls).items():
+        for part in (hint, *typing.get_args(hint)):
+            if isinstance(part, type) and dataclasses.is_dataclass(part):
+                yield f"{prefix}{name}", part
+                yield from _inside(f"{prefix}{name}.", part)
