@@ -64,5 +64,5 @@ $(VENV)/files: FORCE | $(BIN)/python
 	@printf '%s\n' $(SOURCES) | cmp -s - $@ || printf '%s\n' $(SOURCES) > $@
 
 $(VENV)/linked: pyproject.toml Makefile $(VENV)/files
-	$(PIP) -e '.[dev,demo,mnist,models]' $(EDITABLE)
+	$(PIP) -e '.[dev,demo,mnist,models,cluster]' $(EDITABLE)
 	@touch $@

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from fxbio.cli.console import log, print_result
+
+if TYPE_CHECKING:
+    from fxbio.study.ablation.cluster import ClusterName
 
 __all__ = ["command"]
 
@@ -23,10 +27,28 @@ ABLATE_EXIT_CODES = """Exit codes: 0 done; 1 failed; 2 wrong usage, study, recip
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder of the study.  [default: studies/STUDY]",
 )
-@click.option("--jobs", "-j", type=click.IntRange(1), default=1, help="Train so many at a time.")
+@click.option(
+    "--jobs",
+    "-j",
+    type=click.IntRange(1),
+    help="Train so many at a time.  [default: 1; all with --cluster]",
+)
+@click.option(
+    "--cluster",
+    type=click.Choice(["slurm", "local"]),
+    help="Submit each run as a job, which asks for what 'cluster' in the study says; local tries "
+    "it out here. Needs fxbio[cluster].",
+)
 @click.option("--dry-run", is_flag=True, help="Tell the plan and its cost, write nothing.")
 @click.option("--retry", is_flag=True, help="Train again what failed or diverged before.")
-def command(study_file: Path, out: Path | None, jobs: int, dry_run: bool, retry: bool) -> None:
+def command(
+    study_file: Path,
+    out: Path | None,
+    jobs: int | None,
+    cluster: ClusterName | None,
+    dry_run: bool,
+    retry: bool,
+) -> None:
     """Train a model under many policies: each layer under each rule, and more.
 
     The folder gets a policy, a recipe and a run for each cell and seed, results.jsonl, tables,
@@ -36,11 +58,14 @@ def command(study_file: Path, out: Path | None, jobs: int, dry_run: bool, retry:
     Examples:
       fxbio ablate examples/studies/mnist5k-layers.yaml --dry-run
       fxbio ablate examples/studies/mnist5k-layers.yaml --jobs 2
+      fxbio ablate study.yaml --cluster slurm --jobs 20
     """
     from fxbio.study.ablation import ablate
 
     folder = out or Path("studies", study_file.stem)
-    results = ablate(study_file, folder, jobs=jobs, dry_run=dry_run, retry=retry, tell=log)
+    results = ablate(
+        study_file, folder, jobs=jobs, cluster=cluster, dry_run=dry_run, retry=retry, tell=log
+    )
     if dry_run:
         return
     print_result(results.render())

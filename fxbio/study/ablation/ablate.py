@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator
 from contextlib import closing
 from pathlib import Path
 
 from fxbio.study.ablation.cells import Cell, make_cells
+from fxbio.study.ablation.cluster import ClusterName, open_cluster
+from fxbio.study.ablation.cluster_jobs import check_records, run_on_cluster
 from fxbio.study.ablation.folder import Index, StudyFolder
 from fxbio.study.ablation.output import write_results
 from fxbio.study.ablation.plan import plan_lines
 from fxbio.study.ablation.read import Study, load_study
 from fxbio.study.ablation.rows import Row, append_row, read_rows, repair_rows
-from fxbio.study.ablation.run_cell import CellRun
 from fxbio.study.ablation.subject import Subject, open_subject
 from fxbio.study.ablation.summary import StudyResults, summarise
 from fxbio.study.ablation.workers import run_all
@@ -30,7 +31,8 @@ def ablate(
     study_file: str | Path,
     out: str | Path,
     *,
-    jobs: int = 1,
+    jobs: int | None = None,
+    cluster: ClusterName | None = None,
     dry_run: bool = False,
     retry: bool = False,
     tell: Tell = lambda line: None,
@@ -40,7 +42,8 @@ def ablate(
     Args:
         study_file: what to do.
         out: folder of the study. One that was stopped goes on where it was.
-        jobs: processes that train at the same time.
+        jobs: that are done at the same time; by default one, or all of them on a cluster.
+        cluster: submit each run as a job of its own, through submitit; ``local`` is this machine.
         dry_run: tell the plan, train nothing and write nothing.
         retry: train again what failed or diverged before.
         tell: gets the plan and the progress, line by line.
@@ -50,20 +53,30 @@ def ablate(
         Stopped: when a signal stopped a run, after saving; the same call goes on.
     """
     study = load_study(study_file)
-    subject = open_subject(study.recipe)
+    there = None
+    if cluster is not None:
+        there = open_cluster(cluster, study.name, study.cluster, study.cluster_location)
+    subject = open_subject(study.recipe, timed=there is None)
     index = _index(study, subject)
     folder = StudyFolder(Path(out))
     folder.check(index)
     left = _left(index, read_rows(folder.rows)[0], retry)
-    for line in plan_lines(index, subject, len(left), jobs):
+    for line in plan_lines(index, subject, len(left), jobs or 1):
         tell(line)
+    if there is not None:
+        tell(there.told(jobs))
     if dry_run:
         tell("nothing was written")
         return summarise(index, read_rows(folder.rows)[0])
     folder.write(index, study.text, subject.picture(study.policy))
     with folder.locked():
         tasks = [folder.write_cell(cell, seed, study.recipe) for cell, seed in left]
-        return _carry_out(tasks, folder, index, jobs, tell)
+        check_records(tasks, cluster)
+        if there is None:
+            rows = run_all(tasks, jobs or 1, tell)
+        else:
+            rows = run_on_cluster(tasks, there, jobs, tell)
+        return _carry_out(rows, len(tasks), folder, index, tell)
 
 
 def load_results(folder: str | Path) -> StudyResults:
@@ -96,19 +109,19 @@ def _left(index: Index, rows: dict[tuple[str, int], Row], retry: bool) -> list[t
 
 
 def _carry_out(
-    tasks: Sequence[CellRun], folder: StudyFolder, index: Index, jobs: int, tell: Tell
+    ends: Generator[Row, None, None], total: int, folder: StudyFolder, index: Index, tell: Tell
 ) -> StudyResults:
     """Train what is left. However it ends, the tables show what is there."""
     rows = repair_rows(folder.rows, tell)
     began = time.perf_counter()
     try:
-        with closing(run_all(tasks, jobs, tell)) as ended:  # processes end before an error leaves
-            for done, row in enumerate(ended, start=1):
+        with closing(ends):  # processes end before an error leaves
+            for done, row in enumerate(ends, start=1):
                 append_row(folder.rows, row)
                 rows[row.key] = row
-                remaining = (time.perf_counter() - began) / done * (len(tasks) - done)
+                remaining = (time.perf_counter() - began) / done * (total - done)
                 told = _outcome(row, index.metric)
-                tell(f"[{done}/{len(tasks)}] {told}; {duration(remaining)} left")
+                tell(f"[{done}/{total}] {told}; {duration(remaining)} left")
     finally:
         results = summarise(index, rows)
         write_results(results, folder.path)

@@ -107,6 +107,10 @@ class StudyConfig:
     control: bool = False
     """Beside the rules, freeze the units: what a rule adds to not training them at all."""
 
+    cluster: Mapping[str, Any] = field(default_factory=dict)
+    """What a job asks for with --cluster, as submitit.AutoExecutor calls it: timeout_min,
+    gpus_per_node, cpus_per_task, mem_gb, slurm_partition."""
+
     def __post_init__(self) -> None:
         if not self.axes:
             fail("axes", "is empty: a study needs at least one")

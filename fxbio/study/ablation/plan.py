@@ -9,7 +9,7 @@ from fxbio.policy.resolve import resolve
 from fxbio.policy.schema import Policy
 from fxbio.study.ablation.cells import Cell
 from fxbio.study.ablation.folder import Index
-from fxbio.study.ablation.subject import Subject
+from fxbio.study.ablation.subject import Cost, Subject
 from fxbio.train.output.view import duration
 
 __all__ = ["plan_lines"]
@@ -22,20 +22,25 @@ def plan_lines(index: Index, subject: Subject, left: int, jobs: int) -> Iterator
         index: the study.
         subject: its model, and what a run costs.
         left: runs that are still to be done.
-        jobs: processes that do them.
+        jobs: that are done at the same time.
     """
     seeds = ", ".join(map(str, index.seeds))
     yield f"study    {index.name}: {index.metric} of {index.model}, seeds {seeds}"
     for axis in dict.fromkeys(cell.axis for cell in index.cells[1:]):
         yield _axis_line(axis, [cell for cell in index.cells if cell.axis == axis])
     yield from _misfits(index, subject)
-    policies, cost = len({cell.run for cell in index.cells}), subject.cost
+    policies = len({cell.run for cell in index.cells})
     total = policies * len(index.seeds)
     yield (
         f"runs     {policies} policies x {len(index.seeds)} seeds = {total}, of which "
         f"{total - left} are over"
     )
-    yield (
+    if subject.cost is not None:
+        yield _cost_line(subject.cost, left, jobs)
+
+
+def _cost_line(cost: Cost, left: int, jobs: int) -> str:
+    return (
         f"cost     a step takes {cost.step_seconds:.3g} s, a run of {cost.steps:,} steps about "
         f"{duration(cost.run_seconds)}; what is left about "
         f"{duration(left * cost.run_seconds / jobs)} with --jobs {jobs}"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from fxbio.errors import ConfigError, FxbioError, Location, PolicyError, RuleError
 from fxbio.policy.positions import Node, parse
@@ -53,6 +55,9 @@ class Study:
     """Of the base."""
     axes: tuple[Axis, ...]
     seeds: tuple[int, ...]
+    cluster: Mapping[str, Any]
+    """What a job asks for."""
+    cluster_location: Location | None
 
 
 def load_study(path: str | Path) -> Study:
@@ -75,7 +80,9 @@ def load_study(path: str | Path) -> Study:
     except PolicyError as error:
         raise as_config_error(error) from error
     _check_rules(root)
-    return Study(path.stem, text, recipe, policy, axes, config.seeds)
+    cluster = _child(root, "cluster")
+    place = cluster.location if cluster else None
+    return Study(path.stem, text, recipe, policy, axes, config.seeds, config.cluster, place)
 
 
 def _spelled_out(node: Node, key: str = "") -> Node:

@@ -16,13 +16,15 @@ from fxbio.pictures.svg import svg
 from fxbio.policy import Policy
 from fxbio.reference import load_reference
 from fxbio.train.config import Recipe
+from fxbio.train.data import DataSource
 from fxbio.train.engine.evaluate import evaluate
 from fxbio.train.engine.run import open_task
 from fxbio.train.engine.session import Session, open_session
 from fxbio.train.engine.step import backward, update
 from fxbio.train.output.view import NoView
 from fxbio.train.parallel.signals import StopFlag
-from fxbio.train.parallel.world import join
+from fxbio.train.parallel.world import World, join
+from fxbio.train.tasks import Task
 
 __all__ = ["Cost", "Subject", "open_subject"]
 
@@ -51,26 +53,30 @@ class Subject:
     """What it was captured with."""
     metric: str
     """The metric that says which of two runs is better; higher is better."""
-    cost: Cost
+    cost: Cost | None
+    """``None`` where it was not measured."""
 
     def picture(self, policy: Policy) -> str:
         """Both ways through it under a policy, as SVG."""
         return svg(draw(self.model, policy, self.inputs))
 
 
-def open_subject(recipe: Recipe) -> Subject:
-    """Build and capture the model of a recipe, and time a few steps of its training.
+def open_subject(recipe: Recipe, *, timed: bool = True) -> Subject:
+    """Build and capture the model of a recipe.
+
+    Args:
+        recipe: of the base.
+        timed: whether to train it for a few steps, to see what a run costs. If it is going to be
+            trained elsewhere, this machine need not have what that takes.
 
     Raises:
-        FxbioError: for whatever would keep the base from being trained.
+        FxbioError: for whatever would keep the base from being trained, as far as it was tried.
     """
-    with join(recipe.train.device) as world:
+    with join(recipe.train.device if timed else "cpu") as world:
         source, task = open_task(recipe, world)
         inputs = task.example_inputs(source)
         model, graph = _stock(recipe, inputs)  # first, for imports are no cost of a run
-        began = time.perf_counter()
-        with open_session(recipe, world, source, task) as session:
-            cost = _cost(session, time.perf_counter() - began)
+        cost = _cost(recipe, world, source, task) if timed else None
     return Subject(model, graph, inputs, task.metric, cost)
 
 
@@ -82,14 +88,16 @@ def _stock(recipe: Recipe, inputs: Any) -> tuple[nn.Module, ModelGraph]:
     return loaded.model, capture(loaded.model, inputs)
 
 
-def _cost(session: Session, opening: float) -> Cost:
-    train = session.recipe.train
-    step = _step_seconds(session)
+def _cost(recipe: Recipe, world: World, source: DataSource, task: Task) -> Cost:
     began = time.perf_counter()
-    evaluate(session, NoView(), StopFlag(), limit=1)
-    evaluation = (time.perf_counter() - began) * len(session.eval_loader)
-    times = -(-train.epochs // train.eval_every)
-    steps = session.schedule.steps
+    with open_session(recipe, world, source, task) as session:
+        opening = time.perf_counter() - began
+        step = _step_seconds(session)
+        began = time.perf_counter()
+        evaluate(session, NoView(), StopFlag(), limit=1)
+        evaluation = (time.perf_counter() - began) * len(session.eval_loader)
+        steps = session.schedule.steps
+    times = -(-recipe.train.epochs // recipe.train.eval_every)
     # Each run builds its model twice: to train, and to measure its feedback at the end.
     return Cost(steps, step, 2 * opening + steps * step + times * evaluation)
 

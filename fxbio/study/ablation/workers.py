@@ -16,9 +16,8 @@ import torch
 from fxbio.errors import Stopped
 from fxbio.study.ablation.rows import Row
 from fxbio.study.ablation.run_cell import CellRun, run_cell
-from fxbio.train.output.folder import RunFolder
-from fxbio.train.output.status import exit_code, read_status
-from fxbio.train.parallel.signals import watch_signals
+from fxbio.train.output.status import exit_code
+from fxbio.train.parallel.signals import StopFlag, watch_signals
 
 __all__ = ["run_all"]
 
@@ -39,21 +38,22 @@ def run_all(
     Raises:
         Stopped: when a signal asked for it.
     """
-    if jobs > 1 and len(tasks) > 1:
-        yield from _in_processes(tasks, min(jobs, len(tasks)), tell)
-        return
-    for task in tasks:
-        row = run_cell(task)
-        if row.state == "preempted":
-            status = read_status(RunFolder(task.folder / "run").status)
-            raise _stopped((status and status.exit) or exit_code("preempted"))
-        yield row
+    with watch_signals(tell) as stop:
+        if jobs > 1 and len(tasks) > 1:
+            yield from _in_processes(tasks, min(jobs, len(tasks)), stop)
+            return
+        for task in tasks:
+            row = run_cell(task)
+            if row.state != "preempted":
+                yield row
+            if stop or row.state == "preempted":
+                raise _stopped(stop)
 
 
-def _stopped(exit: int) -> Stopped:
+def _stopped(stop: StopFlag) -> Stopped:
     return Stopped(
         "the study was stopped; what was being trained is saved",
-        exit=exit,
+        exit=exit_code("preempted", stop.signal),
         help="go on with the same command",
     )
 
@@ -96,29 +96,28 @@ class _Worker:
 
 
 def _in_processes(
-    tasks: Sequence[CellRun], jobs: int, tell: Callable[[str], None]
+    tasks: Sequence[CellRun], jobs: int, stop: StopFlag
 ) -> Generator[Row, None, None]:
     waiting = deque(tasks)
     threads = max(1, (os.cpu_count() or 1) // jobs)
     crew: list[_Worker] = []
-    with watch_signals(tell) as stop:
-        try:
-            while waiting or crew:
-                while waiting and len(crew) < jobs:
-                    crew.append(_Worker(threads))
-                    crew[-1].give(waiting.popleft())
-                ready = _ready(crew)
-                if stop:  # whoever died of the same signal has not failed
-                    raise _stopped(exit_code("preempted", stop.signal))
-                for worker in ready:
-                    row = worker.take()
-                    if row.state == "preempted":
-                        raise _stopped(exit_code("preempted"))
-                    yield row
-                    _give_next(worker, waiting, crew)
-        finally:
-            for worker in crew:
-                worker.end()
+    try:
+        while waiting or crew:
+            while waiting and len(crew) < jobs:
+                crew.append(_Worker(threads))
+                crew[-1].give(waiting.popleft())
+            ready = _ready(crew)
+            if stop:  # whoever died of the same signal has not failed
+                raise _stopped(stop)
+            for worker in ready:
+                row = worker.take()
+                if row.state == "preempted":
+                    raise _stopped(stop)
+                yield row
+                _give_next(worker, waiting, crew)
+    finally:
+        for worker in crew:
+            worker.end()
 
 
 def _ready(crew: list[_Worker]) -> list[_Worker]:
