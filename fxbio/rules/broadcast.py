@@ -9,13 +9,14 @@ from typing import ClassVar, Literal, get_args
 import torch
 from torch import Tensor
 
-from fxbio.errors import RuleError, did_you_mean
+from fxbio.errors import RuleError
 from fxbio.graph.site import OP_KINDS, OpKind
 from fxbio.rules.base import Family, Rule
 from fxbio.rules.fan import WeightInfo
+from fxbio.rules.option_checks import check_word, names
 from fxbio.rules.projection import Projection
 
-__all__ = ["BroadcastRule", "ConvGeometry", "Point", "ReceiverInfo", "check_choice", "names"]
+__all__ = ["BroadcastRule", "ConvGeometry", "Point", "ReceiverInfo"]
 
 Point = Literal["activation", "input", "block"]
 """Where the error is injected: behind the first nonlinearity after the layer, at the input of the
@@ -89,8 +90,8 @@ class BroadcastRule(Rule):
     nothing back from there, sum adds it, and only the layers of such rules send nothing back."""
 
     def __post_init__(self) -> None:
-        check_choice("at", self.at, get_args(Point))
-        check_choice("skip", self.skip, ("cut", "sum"))
+        check_word("at", self.at, get_args(Point))
+        check_word("skip", self.skip, ("cut", "sum"))
         object.__setattr__(self, "source", names("source", self.source))
         if (self.at == "block") != bool(self.block):
             raise RuleError(
@@ -158,21 +159,3 @@ class BroadcastRule(Rule):
         if info.op == "norm":
             return f"rule '{self.name}' speaks of whole layers; scales of norms learn along"
         return super().unsupported(info)
-
-
-def check_choice(option: str, value: object, allowed: tuple[str, ...]) -> None:
-    """Raise ``RuleError`` unless ``value`` is among the allowed ones."""
-    if value not in allowed:
-        guess = did_you_mean(str(value), allowed)
-        raise RuleError(
-            f"unknown {option} '{value}'",
-            notes=[*([guess] if guess else []), f"allowed: {', '.join(allowed)}"],
-        )
-
-
-def names(option: str, value: object) -> tuple[str, ...]:
-    """A string or a list of strings as a tuple."""
-    listed = [value] if isinstance(value, str) else value
-    if not isinstance(listed, list | tuple) or not all(isinstance(v, str) for v in listed):
-        raise RuleError(f"{option} must be a string or a list of strings, not {value!r}")
-    return tuple(listed)

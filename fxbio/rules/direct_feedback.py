@@ -11,8 +11,9 @@ from torch import Tensor
 
 from fxbio.errors import RuleError
 from fxbio.rules.base import rule
-from fxbio.rules.broadcast import BroadcastRule, ReceiverInfo, check_choice
+from fxbio.rules.broadcast import BroadcastRule, ReceiverInfo
 from fxbio.rules.fan import WeightInfo
+from fxbio.rules.option_checks import check_share, check_word
 from fxbio.rules.projection import Channel, Conv, Dense, Projection, Shared
 
 __all__ = ["DirectFeedback", "DirectRandomTargets"]
@@ -59,13 +60,12 @@ class DirectFeedback(BroadcastRule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choice("projection", self.projection, get_args(Kind))
+        check_word("projection", self.projection, get_args(Kind))
         if isinstance(self.init, str):
-            check_choice("init", self.init, get_args(Convention))
+            check_word("init", self.init, get_args(Convention))
         elif not self.init > 0:
             raise RuleError(f"init must be a positive number or a convention, not {self.init}")
-        if not 0 < self.density <= 1:
-            raise RuleError(f"density must be above 0 and at most 1, not {self.density}")
+        check_share("density", self.density)
         if self.projection == "conv" and self.at != "input":
             raise RuleError(
                 "feedback shaped like a kernel belongs to the input of its layer",
@@ -161,4 +161,4 @@ class DirectRandomTargets(DirectFeedback):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choice("reduction", self.reduction, ("mean", "sum"))
+        check_word("reduction", self.reduction, ("mean", "sum"))

@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fxbio.errors import RuleError
 from fxbio.rules.base import Family, rule
-from fxbio.rules.broadcast import BroadcastRule, ReceiverInfo, check_choice
+from fxbio.rules.broadcast import BroadcastRule, ReceiverInfo
+from fxbio.rules.option_checks import check_whole, check_word
 
 __all__ = ["GreedyLearning", "classify"]
 
@@ -47,9 +47,9 @@ class GreedyLearning(BroadcastRule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choice("reduction", self.reduction, ("mean", "sum"))
-        if self.pool < 1 or self.hidden < 0:
-            raise RuleError("pool must be at least 1 and hidden at least 0")
+        check_word("reduction", self.reduction, ("mean", "sum"))
+        check_whole("pool", self.pool)
+        check_whole("hidden", self.hidden, least=0)
 
     def _sent(self) -> str:
         return "the error of a classifier of its own, which learns the labels that show in that of"

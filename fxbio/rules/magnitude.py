@@ -29,6 +29,7 @@ from torch import Tensor
 
 from fxbio.errors import RuleError, did_you_mean
 from fxbio.rules.fan import WeightInfo
+from fxbio.rules.option_checks import check_word
 
 __all__ = [
     "Distribution",
@@ -64,13 +65,7 @@ def check_magnitude(value: object) -> None:
 
 def check_distribution(value: object) -> None:
     """Raise ``RuleError`` unless ``value`` names a distribution."""
-    allowed = get_args(Distribution)
-    if value not in allowed:
-        guess = did_you_mean(str(value), allowed)
-        raise RuleError(
-            f"unknown distribution '{value}'",
-            notes=[*([guess] if guess else []), f"allowed: {', '.join(allowed)}"],
-        )
+    check_word("distribution", value, get_args(Distribution))
 
 
 def entry(magnitude: Magnitude, weight: Tensor, info: WeightInfo) -> float:

@@ -8,7 +8,14 @@ from typing import TypeGuard
 
 from fxbio.errors import RuleError, did_you_mean
 
-__all__ = ["check_coefficients", "check_share", "check_whole", "check_word"]
+__all__ = [
+    "check_coefficients",
+    "check_positive",
+    "check_share",
+    "check_whole",
+    "check_word",
+    "names",
+]
 
 
 def check_coefficients(**values: object) -> None:
@@ -18,16 +25,22 @@ def check_coefficients(**values: object) -> None:
             raise RuleError(f"{name} must be a number ≥ 0, not {value!r}")
 
 
+def check_positive(name: str, value: object) -> None:
+    """Raise ``RuleError`` unless the value is a finite number above 0."""
+    if not _is_number(value) or not math.isfinite(value) or value <= 0:
+        raise RuleError(f"{name} must be a positive number, not {value!r}")
+
+
 def check_share(name: str, value: object) -> None:
     """Raise ``RuleError`` unless the value is in (0, 1]."""
     if not _is_number(value) or not 0 < value <= 1:
         raise RuleError(f"{name} must be a share above 0 and at most 1, not {value!r}")
 
 
-def check_whole(name: str, value: object) -> None:
-    """Raise ``RuleError`` unless the value is a whole number ≥ 1."""
-    if type(value) is not int or value < 1:
-        raise RuleError(f"{name} must be a whole number ≥ 1, not {value!r}")
+def check_whole(name: str, value: object, *, least: int = 1) -> None:
+    """Raise ``RuleError`` unless the value is a whole number that is large enough."""
+    if type(value) is not int or value < least:
+        raise RuleError(f"{name} must be a whole number ≥ {least}, not {value!r}")
 
 
 def check_word(name: str, value: object, allowed: Sequence[str]) -> None:
@@ -38,6 +51,18 @@ def check_word(name: str, value: object, allowed: Sequence[str]) -> None:
             f"unknown {name} '{value}'",
             notes=[*([guess] if guess else []), f"allowed: {', '.join(allowed)}"],
         )
+
+
+def names(option: str, value: object) -> tuple[str, ...]:
+    """A string or a list of strings as a tuple.
+
+    Raises:
+        RuleError: for anything else.
+    """
+    listed = [value] if isinstance(value, str) else value
+    if not isinstance(listed, list | tuple) or not all(isinstance(v, str) for v in listed):
+        raise RuleError(f"{option} must be a string or a list of strings, not {value!r}")
+    return tuple(listed)
 
 
 def _is_number(value: object) -> TypeGuard[float]:

@@ -13,7 +13,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from fxbio.errors import RuleError
 from fxbio.rules.base import Rule, Transport, rule
 from fxbio.rules.fan import WeightInfo
 from fxbio.rules.magnitude import (
@@ -24,6 +23,7 @@ from fxbio.rules.magnitude import (
     entry,
     random_like,
 )
+from fxbio.rules.option_checks import check_whole
 
 __all__ = ["BatchwiseSign", "FixedMagnitudeSign", "SignedInit", "UniformSign"]
 
@@ -100,8 +100,7 @@ class BatchwiseSign(FixedMagnitudeSign):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if type(self.redraw_every) is not int or self.redraw_every < 1:
-            raise RuleError(f"redraw_every must be a whole number ≥ 1, not {self.redraw_every!r}")
+        check_whole("redraw_every", self.redraw_every)
 
     def redraw_period(self) -> int:
         return self.redraw_every

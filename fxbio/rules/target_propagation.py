@@ -8,14 +8,13 @@ from δ, the gradient of ``½‖f(x) − ĥ‖²``, and ``g`` from a loss of its
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from fxbio.errors import RuleError
 from fxbio.graph.site import OP_KINDS, OpKind
 from fxbio.rules.base import Family, Rule, rule
-from fxbio.rules.broadcast import check_choice, names
+from fxbio.rules.option_checks import check_positive, check_whole, check_word, names
 
 __all__ = [
     "AuxiliaryTargets",
@@ -71,7 +70,7 @@ class TargetRule(Rule):
         return "an inverse of each block, about the size of its weights"
 
     def __post_init__(self) -> None:
-        check_choice("reduction", self.reduction, ("mean", "sum"))
+        check_word("reduction", self.reduction, ("mean", "sum"))
         object.__setattr__(self, "blocks", names("blocks", self.blocks))
 
     def unscalable(self) -> str | None:
@@ -119,7 +118,7 @@ class Targets(TargetRule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choice("penultimate", self.penultimate, ("bp", "inverse"))
+        check_word("penultimate", self.penultimate, ("bp", "inverse"))
         check_positive("step", self.step)
 
     @property
@@ -145,7 +144,7 @@ class DifferenceTargets(TargetRule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choice("penultimate", self.penultimate, ("bp", "inverse"))
+        check_word("penultimate", self.penultimate, ("bp", "inverse"))
         check_positive("step", self.step)
         check_positive("sigma", self.sigma)
 
@@ -184,7 +183,7 @@ class AuxiliaryTargets(SimplifiedTargets):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_count("auxiliary", self.auxiliary, least=1)
+        check_whole("auxiliary", self.auxiliary)
 
 
 @rule("drl", aliases=("difference-reconstruction-loss",))
@@ -216,7 +215,7 @@ class DifferenceReconstruction(TargetRule):
         super().__post_init__()
         for name in ("sigma", "step", "feedback_lr"):
             check_positive(name, getattr(self, name))
-        check_count("iterations", self.iterations, least=0)
+        check_whole("iterations", self.iterations, least=0)
         if not 0 <= self.feedback_momentum < 1:
             raise RuleError(
                 f"feedback_momentum must be at least 0 and below 1, not {self.feedback_momentum}"
@@ -247,15 +246,3 @@ class LocalDifferenceReconstruction(DifferenceReconstruction):
     iterations: int = 20
     """Steps that fxbio.train_feedback(model, batch) trains each inverse for. 0: the loss joins that
     of the model, and the optimizer of the model trains the inverses."""
-
-
-def check_positive(name: str, value: float) -> None:
-    """Raise ``RuleError`` unless an option is a positive number."""
-    if not (value > 0 and math.isfinite(value)):
-        raise RuleError(f"{name} must be a positive number, not {value}")
-
-
-def check_count(name: str, value: int, *, least: int) -> None:
-    """Raise ``RuleError`` for an option below the least that makes sense."""
-    if value < least:
-        raise RuleError(f"{name} must be at least {least}, not {value}")
