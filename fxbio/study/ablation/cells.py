@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
 
-from fxbio.errors import ConfigError
+from fxbio.errors import ConfigError, Location
 from fxbio.graph.model_graph import ModelGraph
 from fxbio.graph.site import Site
 from fxbio.policy.schema import Policy
@@ -48,7 +48,8 @@ def make_cells(study: Study, model: nn.Module, graph: ModelGraph) -> tuple[Cell,
         graph: its capture.
 
     Raises:
-        ConfigError: when an axis matches no layer, or two cells have the same place.
+        ConfigError: when an axis matches no layer or leaves out its only one, or two cells have the
+            same place.
         PolicyError: when a policy is malformed.
     """
     cells = [Cell("", BASE, "", study.policy.to_yaml(), BASE)]
@@ -56,7 +57,7 @@ def make_cells(study: Study, model: nn.Module, graph: ModelGraph) -> tuple[Cell,
         for unit, rule, policy in _points(axis, study.policy, model, graph):
             run = "/".join(map(slug, filter(None, (axis.name, unit, rule))))
             cells.append(Cell(axis.name, unit, rule, policy.to_yaml(), run))
-    _check_places(cells)
+    _check_places(cells, {axis.name: axis.location for axis in study.axes})
     first: dict[str, str] = {}
     return tuple(replace(cell, run=first.setdefault(cell.policy, cell.run)) for cell in cells)
 
@@ -78,6 +79,12 @@ def _points(axis: Axis, base: Policy, model: nn.Module, graph: ModelGraph) -> It
             policy = _with(base, where, option.rule, {option.option: value})
             yield f"{option.option}={value}", option.rule, policy
         return
+    if axis.config.scheme == "leave-one-out" and len(found) == 1:
+        raise ConfigError(
+            f"the axis '{axis.name}' leaves one out, but has only '{found[0].name}'",
+            location=axis.location,
+            help="let more layers take part, or choose another scheme",
+        )
     for name, sites in _subsets(found, axis.config.scheme):
         for rule in axis.rules:
             policy = _with(base, selector(sites, graph), rule.rule, dict(rule.options))
@@ -93,7 +100,7 @@ def _subsets(found: Sequence[ModelUnit], scheme: Scheme) -> Iterator[tuple[str, 
             yield f"up to {unit.name}", _all_sites(found[: k + 1])
         elif scheme == "suffix":
             yield f"from {unit.name}", _all_sites(found[k:])
-        elif len(found) > 1:  # all but the only one would be none
+        else:
             yield f"all but {unit.name}", _all_sites([*found[:k], *found[k + 1 :]])
 
 
@@ -110,13 +117,14 @@ def slug(text: str) -> str:
     return re.sub(r"[^\w.=+-]+", "-", text).strip("-.") or "root"
 
 
-def _check_places(cells: Sequence[Cell]) -> None:
+def _check_places(cells: Sequence[Cell], axes: Mapping[str, Location | None]) -> None:
     taken: dict[str, Cell] = {}
     for cell in cells:
         other = taken.setdefault(cell.run.casefold(), cell)
         if other is not cell:
             raise ConfigError(
                 f"two cells of the study have the same place, '{cell.run}'",
+                location=axes.get(cell.axis),
                 notes=[_in_words(other), _in_words(cell)],
                 help="give axes different names, and rules with options a name: "
                 "{rule: fa, options: {...}, name: fa-small}",

@@ -70,6 +70,7 @@ def curve(title: str, metric: str, base: Line, lines: Sequence[Line]) -> str:
     for number, rule in enumerate(rules):
         colour = svg.COLOURS[number % len(svg.COLOURS)]
         shapes += _one_rule(frame, [line for line in lines if line.rule == rule], colour)
+        shapes += _missing(frame, [line for line in lines if line.rule == rule], number)
         at = (frame.right + 64, _TOP + 6 + 16 * number)  # beside the word base
         shapes.append(svg.rect(at[0] - 16, at[1] - 9, 10, 10, colour))
         shapes.append(svg.text(at, rule or metric, size=12))
@@ -94,6 +95,15 @@ def _grid(frame: _Frame) -> Iterator[str]:
     for column, unit in enumerate(frame.units):
         at = (frame.at(column, frame.low)[0] + 4, _TOP + _HEIGHT + 16)
         yield svg.text(at, unit, anchor="end", size=11, turned=-_SLOPE)
+
+
+def _missing(frame: _Frame, lines: Sequence[Line], number: int) -> Iterator[str]:
+    """Why there is no point in a column."""
+    for line in (line for line in lines if line.mean is None):
+        x, y = frame.at(frame.units.index(line.unit), frame.low)
+        what = f"{line.rule}: {line.note}" if line.rule else line.note
+        at = (x, y - 6 - 13 * number)
+        yield svg.text(at, what, anchor="middle", size=10, fill=svg.ALARM)
 
 
 def _one_rule(frame: _Frame, lines: Sequence[Line], colour: str) -> Iterator[str]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from fxbio.study.ablation.plots import Plots
 from fxbio.study.ablation.summary import Line, StudyResults
-from fxbio.study.ablation.tables import NUMBERS, cells_of, columns_of, tables
+from fxbio.study.ablation.tables import LEGEND, NUMBERS, cells_of, columns_of, tables
 
 __all__ = ["markdown"]
 
@@ -17,7 +17,7 @@ def markdown(results: StudyResults, plots: Plots) -> str:
     for name, lines in tables(results):
         parts += [f"## {name}", _markdown_table(results, lines)]
         parts += [f"![{name}: {plot.what}]({plot.path})" for plot in plots.get(name, ())]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join([*parts, LEGEND]) + "\n"
 
 
 def _markdown_table(results: StudyResults, lines: Sequence[Line]) -> str:

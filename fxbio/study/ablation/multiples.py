@@ -19,7 +19,7 @@ _LONGEST = 28
 """Letters of a name; longer ones lose their middle."""
 _MOST = 32
 """Points of a curve: more are not seen at this size."""
-_GROUND, _GRID, _BASE, _ALARM = "#f6f8fa", "#e1e5ea", "#8c959f", "#b2182b"
+_GROUND, _GRID, _BASE = "#f6f8fa", "#e1e5ea", "#8c959f"
 _SIZE = 11.0
 
 
@@ -32,7 +32,7 @@ class Panel:
     curves: Sequence[Points]
     """One for each seed."""
     note: str
-    """On runs that failed, diverged or are still to be done."""
+    """As in the tables."""
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,9 @@ def _curves(frame: _Frame, corner: svg.Point, base: Points, panel: Panel) -> Ite
     if panel.note:
         rises = base and base[-1][1] > base[0][1]
         at = (corner[0] + _WIDTH - 4, corner[1] + (_HEIGHT - 5 if rises else 12))
-        yield svg.text(at, panel.note, anchor="end", size=10, fill=_ALARM)
+        wrong = any(state in panel.note for state in ("failed", "diverged"))
+        fill = svg.ALARM if wrong else svg.SOFT
+        yield svg.text(at, panel.note, anchor="end", size=10, fill=fill)
 
 
 def _one_curve(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from fxbio.train.config import Recipe, load_recipe
 from fxbio.train.config.load import read_config, recipe_of
 from fxbio.train.config.read import as_config_error, read_section
 
-__all__ = ["Axis", "Study", "load_study"]
+__all__ = ["Axis", "Study", "load_study", "placed"]
 
 
 @dataclass(frozen=True)
@@ -116,6 +116,7 @@ def _axis(node: Node, axis: AxisConfig, config: StudyConfig) -> Axis:
         )
     if config.control:
         rules = (*rules, RuleConfig("frozen"))
+    _check_policies(node, axis.policies)
     where = Where() if within is None else load_where(within)
     return Axis(axis, rules if axis.unit else (), where, (within or node).location)
 
@@ -140,10 +141,20 @@ def _check_rule(node: Node, options: dict[str, object], place: Location | None =
     try:
         Policy.uniform(str(name.value), **options)
     except (PolicyError, RuleError) as error:
-        raise _placed(error, place or name.location) from error
+        raise placed(error, place or name.location) from error
 
 
-def _placed(error: FxbioError, location: Location | None) -> ConfigError:
+def _check_policies(axis: Node, paths: Sequence[Path]) -> None:
+    """Each file by itself: a mistake inside has a place of its own."""
+    for node, path in zip(_items(_child(axis, "policies")), paths, strict=True):
+        try:
+            Policy.from_yaml(path)
+        except PolicyError as error:
+            raise placed(error, error.location or node.location) from error
+
+
+def placed(error: FxbioError, location: Location | None) -> ConfigError:
+    """The same error, about a place in a study."""
     return ConfigError(error.headline, location=location, notes=error.notes, help=error.help)
 
 

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from fxbio.study.ablation.plots import Plots
 from fxbio.study.ablation.summary import StudyResults
-from fxbio.study.ablation.tables import NUMBERS, cells_of, columns_of, tables
+from fxbio.study.ablation.tables import LEGEND, NUMBERS, cells_of, columns_of, tables
 
 __all__ = ["report"]
 
@@ -36,6 +36,7 @@ def report(results: StudyResults, plots: Plots, study: str, picture: str) -> str
         tables=list(tables(results)),
         columns=columns_of(index.metric),
         numbers=NUMBERS,
+        legend=LEGEND,
         cells_of=cells_of,
         plots=plots,
         inline=_inline,

@@ -18,9 +18,11 @@ from fxbio.study.ablation.folder import Index
 from fxbio.study.ablation.rows import Row
 from fxbio.study.tables import TableResult
 
-__all__ = ["Line", "StudyResults", "summarise"]
+__all__ = ["AS_BASE", "Line", "StudyResults", "summarise"]
 
 Rows = Mapping[tuple[str, int], Row]
+
+AS_BASE = "as the base"
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Line:
     angle: float | None
     """Degrees between W and B, the mean over seeds."""
     note: str
-    """Runs that failed, diverged, or are still to be done."""
+    """Runs that failed, diverged, or are still to be done; or that all is as in the base."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,15 @@ def _done(run: str, index: Index, rows: Rows) -> dict[int, Row]:
 def _note(cell: Cell, index: Index, rows: Rows) -> str:
     states = [rows[cell.run, s].state if (cell.run, s) in rows else "to do" for s in index.seeds]
     bad = [state for state in dict.fromkeys(states) if state != "done"]
-    return ", ".join(f"{states.count(state)} {state}" for state in bad)
+    return ", ".join([*(f"{states.count(s)} {s}" for s in bad), *_sameness(cell, index, rows)])
+
+
+def _sameness(cell: Cell, index: Index, rows: Rows) -> list[str]:
+    """What a rule changes nothing in is told, for it looks like a mistake."""
+    base, done = _done(BASE, index, rows), _done(cell.run, index, rows)
+    both = base.keys() & done.keys()
+    same = both and all(done[seed].metrics == base[seed].metrics for seed in both)
+    return [AS_BASE] if same and cell.axis else []
 
 
 def _listed(seeds: tuple[int, ...]) -> str:

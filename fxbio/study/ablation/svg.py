@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Literal
 
 __all__ = [
+    "ALARM",
     "COLOURS",
     "SOFT",
     "Point",
@@ -28,6 +29,8 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#0
 """Of Okabe and Ito: they differ for colour-blind eyes too."""
 SOFT = "#656d76"
 """Of what explains."""
+ALARM = "#b2182b"
+"""Of what went wrong."""
 _INK = "#1f2328"
 _FONT = "system-ui,-apple-system,'Segoe UI',Helvetica,Arial,sans-serif"
 

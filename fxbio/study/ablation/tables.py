@@ -7,9 +7,10 @@ import io
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, fields
 
-from fxbio.study.ablation.summary import Line, StudyResults
+from fxbio.study.ablation.summary import AS_BASE, Line, StudyResults
 
 __all__ = [
+    "LEGEND",
     "NUMBERS",
     "cells_of",
     "columns_of",
@@ -18,6 +19,14 @@ __all__ = [
     "latex",
     "tables",
 ]
+
+
+LEGEND = (
+    "Numbers are the mean ± sample standard deviation over seeds of the last evaluation; Δ is the "
+    "mean difference to the base with the same seed; n counts the runs that are done; the angle is "
+    f"between forward and feedback weights at the end. What is noted to be {AS_BASE} came to "
+    "exactly the same numbers: its rule had no error to send, as in a first layer."
+)
 
 
 def columns_of(metric: str) -> tuple[str, ...]:

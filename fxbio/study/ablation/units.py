@@ -8,13 +8,13 @@ from typing import Any
 
 from torch import nn
 
-from fxbio.errors import ConfigError
+from fxbio.errors import ConfigError, PolicyError
 from fxbio.graph.blocks import partition
 from fxbio.graph.model_graph import ModelGraph
 from fxbio.graph.site import Site
 from fxbio.policy.patterns import suggest_paths
 from fxbio.policy.selector import patterns_of, select
-from fxbio.study.ablation.read import Axis
+from fxbio.study.ablation.read import Axis, placed
 
 __all__ = ["ModelUnit", "selector", "units"]
 
@@ -34,8 +34,7 @@ def units(axis: Axis, model: nn.Module, graph: ModelGraph) -> tuple[ModelUnit, .
     """The units of an axis in order of execution.
 
     Raises:
-        ConfigError: when the axis matches no layer.
-        PolicyError: when the model cannot be cut into blocks.
+        ConfigError: when the axis matches no layer, or the model cannot be cut into its blocks.
     """
     sites = select(axis.within, graph)
     if not sites:
@@ -63,7 +62,10 @@ def selector(sites: tuple[Site, ...], graph: ModelGraph) -> dict[str, Any]:
 
 def _naming(axis: Axis, model: nn.Module, graph: ModelGraph) -> Callable[[Site], str]:
     if axis.config.unit == "block":
-        blocks = partition(model, graph, axis.config.blocks)
+        try:
+            blocks = partition(model, graph, axis.config.blocks)
+        except PolicyError as error:
+            raise placed(error, axis.location) from error
         of = {name: b.name for b in blocks for name in (*b.sites, *b.norms)}
         return lambda site: of.get(site.name, site.path)
     if axis.config.unit == "stage":

@@ -130,6 +130,7 @@ def test_cells_that_collide(cells: Cells, text: str) -> None:
         cells(text)
     assert "axis 'a', stem.0, rule fa" in str(caught.value)
     assert "give axes different names" in str(caught.value)
+    assert "study.yaml:" in str(caught.value)
 
 
 def test_an_axis_that_matches_no_layer(cells: Cells) -> None:
@@ -139,3 +140,16 @@ def test_an_axis_that_matches_no_layer(cells: Cells) -> None:
     assert text.startswith("the axis 'a' matches no layer of Net")
     assert "study.yaml:8:36" in text
     assert "did you mean 'head'?" in text
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ("unit: layer, scheme: leave-one-out, within: {module: head}", "has only 'head'"),
+        ("unit: block, blocks: [torso]", "'torso' matches no module of Net"),
+    ],
+)
+def test_an_axis_that_cannot_be(cells: Cells, config: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        cells(axis(config))
+    assert "study.yaml:8:" in str(caught.value)

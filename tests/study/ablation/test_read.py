@@ -38,6 +38,11 @@ WRONG = {
         "7:67",
         "",
     ),
+    "axes:\n  - {name: a, policies: [nowhere.yaml]}\n": (
+        "there is no policy file",
+        "7:26",
+        "",
+    ),
     "overrides: [train.epoch=3]\nrules: [fa]\n" + AXES: (
         "unknown key 'epoch'",
         "argument:1:7",

@@ -13,6 +13,7 @@ from fxbio.study.ablation.folder import StudyFolder
 from fxbio.study.ablation.markdown import markdown
 from fxbio.study.ablation.plots import Plot
 from fxbio.study.ablation.rows import append_row, read_rows, repair_rows
+from fxbio.study.ablation.summary import summarise
 from fxbio.study.ablation.tables import csv_text, latex
 from tests.study.ablation.results import index, results, row
 
@@ -25,6 +26,15 @@ def test_mean_deviation_and_delta_by_hand() -> None:
     assert (a.n, a.steps, a.angle, a.note) == (2, 10, 85.0, "1 failed")
     assert (b.mean, b.std, b.delta, b.n, b.note) == (None, None, None, 0, "1 diverged, 2 to do")
     assert (below.mean, below.delta) == (a.mean, a.delta)
+
+
+def test_a_rule_that_changes_nothing_is_told_of() -> None:
+    rows = [row("base", 0, 0.8), row("base", 1, 0.9), row("each/a/fa", 0, 0.8)]
+    for last, expected in ((0.9, "1 to do, as the base"), (0.91, "1 to do")):
+        found = [*rows, row("each/a/fa", 1, last)]
+        base, a, b, below = summarise(index(), {r.key: r for r in found}).lines
+        assert (base.note, b.note) == ("1 to do", "3 to do")
+        assert (a.note, below.note) == (expected, expected)
 
 
 def test_markdown() -> None:
@@ -77,11 +87,10 @@ def test_plots_are_well_formed(tmp_path: Path) -> None:
 
 
 def test_nothing_done_yet(tmp_path: Path) -> None:
-    from fxbio.study.ablation.summary import summarise
-
     StudyFolder(tmp_path).write(index(), "", "<svg/>")
     write_results(summarise(index(), {}), tmp_path)
     assert "0 of 9 runs are done" in (tmp_path / "report.html").read_text()
+    assert "fa: 3 to do" in (tmp_path / "below.svg").read_text()
 
 
 def test_results_are_a_table_result() -> None:
