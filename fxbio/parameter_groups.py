@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.parallel import DistributedDataParallel
 
-from fxbio.bind.binding import BINDING
+from fxbio.bind.binding import binding_of
 from fxbio.bind.install import bound_modules
 from fxbio.errors import PolicyError, did_you_mean
 from fxbio.graph.site import Site, Unreachable
@@ -102,7 +102,7 @@ class _Subject:
         self._feedback: dict[str, set[str]] = {}
         """Names of learned feedback by the name of the weight."""
         for path, module in bound_modules(model):
-            for bound in getattr(module, BINDING).weights:
+            for bound in binding_of(module).weights:
                 if bound.learned is not None:
                     name = f"{path}.{bound.learned}" if path else bound.learned
                     self._feedback.setdefault(bound.weight, set()).add(name)

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor, nn
 
+from fxbio.bind.gradients import differentiated
 from fxbio.bind.local_losses import check_can_learn
 from fxbio.ops.functional import Backward
 from fxbio.ops.transport import parse_rule
@@ -77,7 +77,7 @@ class BoundWeight:
         """The backward path with the module's current feedback."""
         if self.learned is None:
             return Backward(self.rule, self.scale, self.drawn(module))
-        if not torch.is_grad_enabled() and not torch.compiler.is_exporting():
+        if not differentiated():
             return Backward(self.rule, self.scale, None)  # nobody will go back
         check_can_learn(getattr(module, self.learned), self.rule, self.weight)
         return Backward(self.rule, self.scale, self.path(module))

@@ -73,7 +73,7 @@ def mark_module(module: nn.Module, name: str, *events: str) -> None:
 def unbind_module(module: nn.Module) -> None:
     """Give a module its own class back and take away what binding added."""
     forget_updates(module)
-    for name in added_names(getattr(module, BINDING)):
+    for name in added_names(binding_of(module)):
         delattr(module, name)
     module.__class__ = stock_class(module)
     delattr(module, BINDING)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils._pytree import tree_leaves
 
-from fxbio.bind.binding import BINDING, ModuleBinding
+from fxbio.bind.binding import ModuleBinding, binding_of
 from fxbio.bind.target_forward import TargetForward
 from fxbio.bind.target_scope import RunningBlock, StatelessNorms, TargetScope, run_again
 from fxbio.errors import ModelError
@@ -111,7 +111,7 @@ class _Observer(TargetScope):
 
 
 def _observed(model: nn.Module, args: Any, kwargs: Any) -> tuple[list[FeedbackBlock], list[Tensor]]:
-    scope = _Observer(model, getattr(model, BINDING))
+    scope = _Observer(model, binding_of(model))
     # Marks are made only where gradients are, and the scope that sends targets is not entered.
     forward = super(TargetForward, model).forward  # type: ignore[misc]
     with torch.enable_grad(), StatelessNorms(), scope:

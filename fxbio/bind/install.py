@@ -9,14 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from fxbio.bind.binding import (
-    BINDING,
     BoundWeight,
     ModuleBinding,
     added_names,
+    binding_of,
     resolve_attribute,
 )
 from fxbio.bind.build import PendingModule
 from fxbio.bind.classes import bind_module, is_bound, stock_class, unbind_module
+from fxbio.bind.gradients import learning
 from fxbio.bind.loading import accept_stock_checkpoints, forget_checkpoints
 from fxbio.ops.transport import feedback_of, parse_rule
 
@@ -86,7 +87,7 @@ def uninstall(model: nn.Module) -> None:
     forget_checkpoints(model)
     feedback = set()
     for path, module in bound_modules(model):
-        binding: ModuleBinding = getattr(module, BINDING)
+        binding = binding_of(module)
         feedback |= {f"{path}.{name}" if path else name for name in added_names(binding)}
         for attribute in binding.frozen:
             resolve_attribute(module, attribute).requires_grad_(True)
@@ -115,19 +116,14 @@ def backprop(model: nn.Module) -> Iterator[None]:
     """
     bound = [(module, type(module)) for _, module in bound_modules(model)]
     frozen = [
-        resolve_attribute(module, name)
-        for module, _ in bound
-        for name in getattr(module, BINDING).frozen
+        resolve_attribute(module, name) for module, _ in bound for name in binding_of(module).frozen
     ]
     try:
         for module, _ in bound:
             module.__class__ = stock_class(module)
-        for parameter in frozen:
-            parameter.requires_grad_(True)
-        yield
+        with learning(frozen):
+            yield
     finally:
-        for parameter in frozen:
-            parameter.requires_grad_(False)
         for module, cls in bound:
             module.__class__ = cls
 
@@ -142,7 +138,7 @@ def feedback_weights(model: nn.Module) -> dict[str, Tensor]:
     """
     found: dict[str, Tensor] = {}
     for _, module in bound_modules(model):
-        for bound in getattr(module, BINDING).weights:
+        for bound in binding_of(module).weights:
             matrix = _feedback_weight(module, bound)
             if matrix is not None:
                 found[bound.weight] = matrix

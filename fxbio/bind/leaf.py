@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, fx
 
-from fxbio.bind.binding import ModuleBinding
+from fxbio.bind.forward import Forward
 from fxbio.bind.retrace import record_as_leaf
 from fxbio.ops.functional import Backward, conv, conv_transpose, linear
 
 __all__ = ["LEAF_FORWARDS", "LeafForward"]
 
-if TYPE_CHECKING:
-    from torch import nn
 
-    Layer = nn.Module
-else:
-    Layer = object
-
-
-class LeafForward(Layer):
+class LeafForward(Forward):
     """A layer with one weight."""
 
-    _fxbio_binding: ModuleBinding
     weight: Tensor
     bias: Tensor | None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from fxbio.bind.binding import BINDING, BoundWeight
+from fxbio.bind.binding import BoundWeight, binding_of
 from fxbio.bind.install import bound_modules
 from fxbio.bind.local_losses import local_gradient
 from fxbio.bind.updates import renew
@@ -34,7 +34,7 @@ def mirror(model: nn.Module, steps: int = 1) -> None:
     """
     mirrors: dict[int, tuple[nn.Module, BoundWeight]] = {}  # modules may share a feedback
     for _, module in bound_modules(model):
-        for bound in getattr(module, BINDING).weights:
+        for bound in binding_of(module).weights:
             if isinstance(parse_rule(bound.rule), WeightMirror):
                 mirrors[id(_feedback(module, bound))] = (module, bound)
     if not mirrors:

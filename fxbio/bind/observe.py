@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +10,7 @@ from torch import Tensor, nn
 
 from fxbio.bind.binding import Routes, Unit
 from fxbio.bind.broadcast_scope import BroadcastScope, Flow
+from fxbio.bind.gradients import learning
 from fxbio.graph.capture import run_for_structure
 from fxbio.graph.inputs import ExampleInputs
 
@@ -90,26 +89,14 @@ def observe(model: nn.Module, routes: Routes, inputs: ExampleInputs) -> Observed
 
     def run(args: Any, kwargs: Any) -> Observed:
         scope = _ObservingScope(model, routes)
-        with torch.enable_grad(), _everything_learns(model):
+        frozen = [p for p in model.parameters() if not p.requires_grad and p.is_floating_point()]
+        with torch.enable_grad(), learning(frozen):  # it may be thawed later
             with scope:
                 out = model(*args, **kwargs)
             scope.finish(out)
         return scope.observed
 
     return run_for_structure(model, inputs, run)
-
-
-@contextlib.contextmanager
-def _everything_learns(model: nn.Module) -> Iterator[None]:
-    """With gradients for what is frozen, too: it may be thawed later."""
-    frozen = [p for p in model.parameters() if not p.requires_grad and p.is_floating_point()]
-    try:
-        for parameter in frozen:
-            parameter.requires_grad_(True)
-        yield
-    finally:
-        for parameter in frozen:
-            parameter.requires_grad_(False)
 
 
 def _history(node: Any) -> set[Any]:

@@ -9,10 +9,16 @@ from __future__ import annotations
 from typing import Any
 
 from torch import fx
+from torch.utils._pytree import tree_leaves
 
 from fxbio.errors import UnreachableWeightError
 
-__all__ = ["record_as_leaf"]
+__all__ = ["proxy_in", "record_as_leaf"]
+
+
+def proxy_in(values: Any) -> fx.Proxy | None:
+    """A proxy among arguments, if they are those of a trace."""
+    return next((leaf for leaf in tree_leaves(values) if isinstance(leaf, fx.Proxy)), None)
 
 
 def record_as_leaf(module: Any, proxy: fx.Proxy, args: Any, kwargs: Any) -> Any:

@@ -3,38 +3,31 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from torch import Tensor, fx
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
-from fxbio.bind.binding import Mark, ModuleBinding
+from fxbio.bind.binding import Mark
 from fxbio.bind.broadcast_scope import BroadcastScope
-from fxbio.bind.retrace import record_as_leaf
+from fxbio.bind.forward import Forward
+from fxbio.bind.gradients import differentiated
+from fxbio.bind.retrace import proxy_in, record_as_leaf
 from fxbio.ops.mark import ENTER, mark
 
 __all__ = ["MarkForward", "RouteForward"]
 
-if TYPE_CHECKING:
-    from torch import nn
 
-    Owner = nn.Module
-else:
-    Owner = object
-
-
-class MarkForward(Owner):
+class MarkForward(Forward):
     """A module that says what goes in and what comes out."""
-
-    _fxbio_binding: ModuleBinding
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The module's own forward, between marks."""
-        proxy = _proxy_in((args, kwargs))
+        proxy = proxy_in((args, kwargs))
         if proxy is not None:
             return record_as_leaf(self, proxy, args, kwargs)
-        if not _differentiated():
+        if not differentiated():
             _tell_scopes(self._fxbio_binding.marks)
             return super().forward(*args, **kwargs)
         for m in self._fxbio_binding.marks:
@@ -47,17 +40,15 @@ class MarkForward(Owner):
         return out
 
 
-class RouteForward(Owner):
+class RouteForward(Forward):
     """The model, with its errors routed."""
-
-    _fxbio_binding: ModuleBinding
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The model's own forward; what receives errors is handed to their sources."""
-        proxy = _proxy_in((args, kwargs))
+        proxy = proxy_in((args, kwargs))
         if proxy is not None:
             return record_as_leaf(self, proxy, args, kwargs)
-        if not _differentiated():
+        if not differentiated():
             return super().forward(*args, **kwargs)
         routes = self._fxbio_binding.routes
         assert routes is not None
@@ -67,10 +58,6 @@ class RouteForward(Owner):
         return scope.finish(out)
 
 
-def _differentiated() -> bool:
-    return torch.is_grad_enabled() or torch.compiler.is_exporting()
-
-
 def _tell_scopes(marks: tuple[Mark, ...]) -> None:
     """Of modules that run without gradients inside of a forward pass that has them."""
     if torch.compiler.is_compiling():
@@ -78,10 +65,6 @@ def _tell_scopes(marks: tuple[Mark, ...]) -> None:
     for mode in torch.overrides._get_current_function_mode_stack():
         if isinstance(mode, BroadcastScope):
             mode.without_gradients |= {m.name for m in marks}
-
-
-def _proxy_in(values: Any) -> fx.Proxy | None:
-    return next((leaf for leaf in tree_leaves(values) if isinstance(leaf, fx.Proxy)), None)
 
 
 def _mark_output(m: Mark, tensor: Tensor) -> Tensor:

@@ -8,15 +8,16 @@ stay free, and the same code runs eagerly, under ``torch.compile`` and under ``t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import torch
-from torch import Tensor, fx
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_map_only
 
 from fxbio.bind.binding import BoundWeight, ModuleBinding, resolve_attribute
-from fxbio.bind.retrace import record_as_leaf
+from fxbio.bind.forward import Forward
+from fxbio.bind.gradients import differentiated
+from fxbio.bind.retrace import proxy_in, record_as_leaf
 from fxbio.errors import UnreachableWeightError
 from fxbio.graph.follow import REINDEXING, giving_values
 from fxbio.graph.functions import COMPOSITES, LinearCall, match_linear_call
@@ -24,27 +25,16 @@ from fxbio.ops.functional import Backward
 
 __all__ = ["RuleScope", "ScopeForward"]
 
-if TYPE_CHECKING:
-    from torch import nn
 
-    Owner = nn.Module
-else:
-    Owner = object
-
-
-class ScopeForward(Owner):
+class ScopeForward(Forward):
     """A module whose own forward runs inside a ``RuleScope``."""
-
-    _fxbio_binding: ModuleBinding
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The module's own forward."""
-        leaves = tree_leaves((args, kwargs))
-        proxy = next((leaf for leaf in leaves if isinstance(leaf, fx.Proxy)), None)
+        proxy = proxy_in((args, kwargs))
         if proxy is not None:
             return record_as_leaf(self, proxy, args, kwargs)
-        if not torch.is_grad_enabled() and not torch.compiler.is_exporting():
-            # Without gradients there is no backward path, and fused inference kernels may run.
+        if not differentiated():  # then fused inference kernels may run
             return super().forward(*args, **kwargs)
         with RuleScope(self):
             return super().forward(*args, **kwargs)

@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, fx
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from fxbio.bind.binding import ModuleBinding
+from fxbio.bind.forward import Forward
 from fxbio.bind.target_scope import TargetScope
 from fxbio.errors import ModelError
 from fxbio.targets.difference import refuse_tracing
 
 __all__ = ["TargetForward"]
 
-if TYPE_CHECKING:
-    from torch import nn
 
-    Owner = nn.Module
-else:
-    Owner = object
-
-
-class TargetForward(Owner):
+class TargetForward(Forward):
     """The model, with differences of targets between its blocks."""
-
-    _fxbio_binding: ModuleBinding
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The model's own forward."""

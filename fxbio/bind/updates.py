@@ -16,14 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from fxbio.bind.binding import (
-    BINDING,
-    UPDATES,
-    BoundWeight,
-    ModuleBinding,
-    binding_of,
-    resolve_attribute,
-)
+from fxbio.bind.binding import UPDATES, BoundWeight, binding_of, resolve_attribute
 from fxbio.bind.local_losses import attach_losses, begin_update, detach_losses
 from fxbio.bind.optimizers import check_optimizer, forget_optimizers
 from fxbio.ops.transport import parse_rule
@@ -60,7 +53,7 @@ def forget_updates(module: nn.Module) -> None:
     if module not in _tracked:
         return
     _tracked.remove(module)
-    detach_losses(module, getattr(module, BINDING).weights)
+    detach_losses(module, binding_of(module).weights)
     forget_optimizers(module)
     delattr(module, UPDATES)
 
@@ -121,7 +114,7 @@ def _after_step(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> Non
         return
     held = {id(p) for group in optimizer.param_groups for p in group["params"]}
     for module in tuple(_tracked):
-        binding: ModuleBinding = getattr(module, BINDING)
+        binding = binding_of(module)
         if any(id(p) in held for weight in binding.weights for p in _trained(module, weight)):
             check_optimizer(optimizer, held, module, binding.weights)
             advance_feedback(module)
@@ -139,6 +132,6 @@ def _follows(weight: BoundWeight) -> bool:
 
 def _renewed(module: nn.Module) -> list[tuple[BoundWeight, int]]:
     """The weights whose feedback is renewed, with the number of updates between two times."""
-    binding: ModuleBinding = getattr(module, BINDING)
+    binding = binding_of(module)
     periods = [(weight, parse_rule(weight.rule).redraw_period()) for weight in binding.weights]
     return [(weight, period) for weight, period in periods if period]

@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from fxbio.bind.binding import BINDING, BoundWeight, ModuleBinding
+from fxbio.bind.binding import BINDING, BoundWeight, binding_of
 from fxbio.bind.install import bound_modules
 from fxbio.errors import RecordError
 from fxbio.ops.transport import parse_rule
@@ -21,7 +21,7 @@ __all__ = ["digests", "irreproducible", "restore", "scales"]
 def _bound_weights(model: nn.Module) -> Iterator[tuple[str, nn.Module, BoundWeight]]:
     """Every bound weight under a key of its own: module path and weight."""
     for path, module in bound_modules(model):
-        for bound in getattr(module, BINDING).weights:
+        for bound in binding_of(module).weights:
             yield _key(path, bound), module, bound
 
 
@@ -47,7 +47,7 @@ def digests(model: nn.Module) -> dict[str, str]:
 def _matrices(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """The matrices that carry errors straight to receivers, by source and receiver."""
     for _, module in bound_modules(model):
-        binding: ModuleBinding = getattr(module, BINDING)
+        binding = binding_of(module)
         deliveries = binding.routes.deliveries if binding.routes else {}
         for (source, unit), delivery in deliveries.items():
             yield f"{source} -> {unit}", getattr(module, delivery.matrix)
@@ -88,6 +88,6 @@ def restore(model: nn.Module, saved_scales: dict[str, float], saved: dict[str, T
         if key in saved:
             bound.drawn(module).copy_(saved[key])  # type: ignore[union-attr]
     for path, module in bound_modules(model):
-        binding: ModuleBinding = getattr(module, BINDING)
+        binding = binding_of(module)
         weights = tuple(replace(w, scale=saved_scales[_key(path, w)]) for w in binding.weights)
         object.__setattr__(module, BINDING, replace(binding, weights=weights))

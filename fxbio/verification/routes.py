@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from fxbio.bind.binding import BINDING, Routes, Unit
+from fxbio.bind.binding import Unit, binding_of
 from fxbio.policy.plan import Assignment, Plan
 from fxbio.verification.probe import Arrival, Delivered
 from fxbio.verification.route_oracle import expected_at
@@ -42,14 +42,9 @@ def route_faults(model: nn.Module, plan: Plan, calls: list[Delivered]) -> list[s
     return faults
 
 
-def _routes(model: nn.Module) -> Routes | None:
-    routes: Routes | None = getattr(getattr(model, BINDING, None), "routes", None)
-    return routes
-
-
 def _unit_of(model: nn.Module, assignment: Assignment) -> Unit | None:
     """The unit that a planned site belongs to."""
-    routes, owner = _routes(model), assignment.site.owner
+    routes, owner = binding_of(model).routes, assignment.site.owner
     if routes is None:
         return None
     parts = owner.split(".")
@@ -60,7 +55,7 @@ def _unit_of(model: nn.Module, assignment: Assignment) -> Unit | None:
 def _missing(model: nn.Module, unit: Unit, calls: list[Delivered]) -> str | None:
     """Why no error is on its way to a unit, or ``None`` if one is, or nothing learns there."""
     learns = any(p.requires_grad for p in model.get_submodule(unit.name).parameters())
-    routes = _routes(model)
+    routes = binding_of(model).routes
     assert routes is not None
     if unit.point == "exact" or not learns:
         return None
