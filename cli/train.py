@@ -119,7 +119,7 @@ def _launch(arguments: list[str], processes: int, run: RunFolder) -> int:
     from fxbio.train.parallel.launch import launch
 
     before = read_status(run.status)
-    code = launch([*arguments, "--out", str(run.path)], processes, log)
+    code = launch([*arguments, "--out", str(run.path)], processes)
     if code in (0, 2):
         return code
     status = read_status(run.status)

@@ -36,7 +36,7 @@ def test_a_dry_run_tells_the_plan_and_writes_nothing(recipe: Path, fxbio_command
     assert result.exit_code == 0, result.output
     for text in (
         "rules    usf: 2 weights",
-        "batch    256 = 1 processes x 256 samples, on cpu in fp32",
+        "batch    256 = 1 process x 256 samples, on cpu in fp32",
         "lr 0.2 for the whole batch",
         "1 epochs x 5 steps = 5 steps",
         "memory",
@@ -49,6 +49,7 @@ def test_a_dry_run_tells_the_plan_and_writes_nothing(recipe: Path, fxbio_command
 def test_a_run_is_trained_listed_and_evaluated(recipe: Path, fxbio_command: Command) -> None:
     result = fxbio_command("train", "recipe.yaml")
     assert result.exit_code == 0, result.output
+    assert result.stderr.splitlines()[-1].startswith("runs/recipe: done, best top1 ")
     run = recipe / "runs" / "recipe"
     assert {path.name for path in run.iterdir()} == {
         "checkpoints",

@@ -37,7 +37,7 @@ def test_a_new_start_has_nothing_of_the_one_before(order: list[int]) -> None:
 def test_the_others_do_not_go_on_with_a_first_process_that_is_dead() -> None:
     store = HashStore()
     start(store, [0, 1], 2)
-    with pytest.raises(TrainError, match="have not come in .*: rank 0"):
+    with pytest.raises(TrainError, match=r"have not come in .*: rank 0"):
         meet(store, 1, 2, SHORT)
 
 
@@ -46,6 +46,6 @@ def test_the_first_process_says_who_is_missing() -> None:
     start(store, [0, 1, 2], 3)
     other = threading.Thread(target=meet, args=(store, 1, 3, LONG))
     other.start()
-    with pytest.raises(TrainError, match="have not come in .*: rank 2\n"):
+    with pytest.raises(TrainError, match=r"have not come in .*: rank 2\n"):
         meet(store, 0, 3, datetime.timedelta(seconds=0.5))
     other.join()

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from fxbio.errors import ConfigError, DataError, FxbioError, TrainError
-from fxbio.train.engine.explain import explain
+from fxbio.train.engine.explain import LostProcess, explain
 from fxbio.train.output import view
 from fxbio.train.output.environment import environment
 from fxbio.train.output.folder import RunFolder
@@ -38,8 +38,8 @@ def test_a_pipe_gets_a_line_now_and_then(
     lines.close()
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 3
-    assert said[0].startswith("step 7/100  epoch 0.50  loss 1.2500  lr 0.1  512 img/s  data 3%")
-    assert said[0].endswith("eta 1:02:03")
+    parts = "step 7/100  epoch 0.50  loss 1.2500  eta 1:02:03  lr 0.1  512 img/s  data 3%"
+    assert said[0].startswith(parts)
     assert len((tmp_path / "log.txt").read_text().splitlines()) == 3
 
 
@@ -169,7 +169,9 @@ def test_the_environment_is_plain_data() -> None:
             TrainError,
             "died",
         ),
-        (RuntimeError("[x] Connection closed by peer [127.0.0.1]"), TrainError, "another process"),
+        (RuntimeError("[x] Connection closed by peer [127.0.0.1]"), LostProcess, "is gone"),
+        (RuntimeError("[x] writev [127.0.0.1]:7: Broken pipe"), LostProcess, "is gone"),
+        (RuntimeError("[x] Timed out waiting 7ms for recv"), TrainError, "does not answer"),
         (OSError(28, "No space left on device"), TrainError, "the disk is full"),
         (
             DataError("Caught DataError in worker 0.\nOriginal Traceback:\n  x\nDataError: 7.jpg"),
@@ -183,6 +185,11 @@ def test_errors_are_explained(error: Exception, kind: type[FxbioError], text: st
     assert isinstance(explained, kind)
     assert text in str(explained)
     assert "Traceback" not in str(explained)
+
+
+def test_a_lost_process_gives_advice_once() -> None:
+    assert str(LostProcess(["rank 1: it is broken\n  = help: mend it"])).count("= help:") == 1
+    assert str(LostProcess(["rank 1: it is broken"])).count("= help:") == 1
 
 
 def test_other_errors_stay_what_they_are() -> None:

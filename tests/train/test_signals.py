@@ -14,7 +14,8 @@ import pytest
 
 from fxbio.train.output.status import Status, read_status
 from fxbio.train.state.files import read_checkpoint
-from tests.train.test_resume import assert_same, metrics
+from tests.train.test_resume import assert_same, final, metrics
+from tests.train.test_two_ranks import free_port
 from tests.train.tiny import MODELS
 
 RECIPE = f"""\
@@ -32,9 +33,21 @@ pytestmark = pytest.mark.slow
 def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     """Train in two processes with a worker each."""
     (folder / "recipe.yaml").write_text(RECIPE)
-    command = [sys.executable, "-m", "fxbio", "train", "recipe.yaml", "--nproc", "2", *arguments]
+    return run(folder, "fxbio", "train", "recipe.yaml", "--nproc", "2", *arguments)
+
+
+def run(folder: Path, *module: str) -> subprocess.Popen[str]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-m", *module]
     return subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for_files(files: list[Path], process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not all(file.exists() for file in files):
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def wait_for_step(folder: Path, step: int, process: subprocess.Popen[str]) -> None:
@@ -92,3 +105,42 @@ def test_sigterm_under_torchrun_saves_and_the_run_goes_on(tmp_path: Path) -> Non
     )
     assert_same(one, other)
     assert metrics(tmp_path / "straight") == metrics(tmp_path / "stopped")
+
+
+def test_sigterm_before_training_ends_all_processes(tmp_path: Path) -> None:
+    model = [f"model.reference={MODELS}:waiting", f"model.args={{marker: {tmp_path / 'built'}}}"]
+    stopped = start(tmp_path, "--out", "run", *model)
+    wait_for_files([tmp_path / "built-0", tmp_path / "built-1"], stopped)
+    stopped.send_signal(signal.SIGTERM)
+    said = stopped.communicate(timeout=PATIENCE)[1]
+    assert stopped.returncode == 143, said
+    assert said == "SIGTERM: leaving, nothing was trained yet\n"
+    assert (status(tmp_path / "run").state, status(tmp_path / "run").exit) == ("preempted", 143)
+
+
+def test_a_killed_process_ends_the_run_or_torchrun_starts_it_again(tmp_path: Path) -> None:
+    pytest.importorskip("sklearn")
+    (tmp_path / "ready").touch()
+    model = [f"model.reference={MODELS}:fragile", "train.epochs=2", "checkpoint.every_steps=2"]
+    straight = start(tmp_path, "--out", "straight", *model, "model.args={marker: ready}")
+    said = straight.communicate(timeout=PATIENCE)[1]
+    assert straight.returncode == 0, said
+
+    killed = start(tmp_path, "--out", "killed", *model, "model.args={marker: once}")
+    said = killed.communicate(timeout=PATIENCE)[1]
+    assert killed.returncode == 1, said
+    assert "error: process 1 was ended by SIGKILL" in said
+    assert status(tmp_path / "killed").state == "failed"
+    assert "another process of this run is gone" in (status(tmp_path / "killed").error or "")
+
+    agent = ["--nproc-per-node=2", "--max-restarts=1", "--master-addr=127.0.0.1"]
+    agent.append(f"--master-port={free_port()}")
+    arguments = ["--out", "restarted", "--resume", "auto", *model, "model.args={marker: again}"]
+    restarted = run(
+        tmp_path, "torch.distributed.run", *agent, "-m", "fxbio", "train", "recipe.yaml", *arguments
+    )
+    said = restarted.communicate(timeout=PATIENCE)[1]
+    assert restarted.returncode == 0, said
+    assert "continuing at step" in said
+    assert_same(final(tmp_path / "restarted"), final(tmp_path / "straight"))
+    assert metrics(tmp_path / "restarted") == metrics(tmp_path / "straight")

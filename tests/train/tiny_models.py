@@ -22,6 +22,26 @@ def conv(classes: int = 2) -> nn.Module:
     )
 
 
+def fragile(marker: str) -> nn.Module:
+    """Its second process is killed in the seventh step, unless that has happened before."""
+    return nn.Sequential(Deadly(marker), conv(10))
+
+
+class Deadly(nn.Module):
+    """Ends the process at once."""
+
+    def __init__(self, marker: str) -> None:
+        super().__init__()
+        self.marker, self.calls = Path(marker), 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += int(self.training and torch.is_grad_enabled() and x.shape[0] > 2)
+        if self.calls == 7 and os.environ.get("RANK") == "1" and not self.marker.exists():
+            self.marker.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return x
+
+
 def plain() -> nn.Module:
     """Nothing that depends on the batch or on chance."""
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.Tanh(), nn.Linear(16, 2))

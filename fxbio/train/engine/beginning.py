@@ -54,14 +54,17 @@ def restore(session: Session, run: RunFolder, resume: Resume) -> Start:
     return Start(path, tuple(said))
 
 
-def begin(session: Session, run: RunFolder, start: Start) -> Outputs:
-    """Open the outputs, without what a lost run wrote after the checkpoint, and introduce the run.
+def begin(session: Session, run: RunFolder, start: Start) -> tuple[Outputs, list[str]]:
+    """Open the outputs, without what a lost run wrote after the checkpoint.
+
+    Returns:
+        The outputs, and what is to be said first.
 
     Raises:
         ConfigError: when TensorBoard is wanted and not installed.
     """
     if not session.world.first:
-        return Outputs()
+        return Outputs(), []
     changes = _changes(session, run)
     _describe(session, run)
     _cut(session, run)
@@ -73,9 +76,7 @@ def begin(session: Session, run: RunFolder, start: Start) -> Outputs:
     outputs = Outputs(run, make_view(session.schedule.steps, run.log), metrics, store)
     origin = f"continuing at step {progress.step} from {start.path}"
     last = f"{run.path}: {origin if start.path else 'from the beginning'}"
-    for line in (*summary_lines(session), *changes, *start.said, last):
-        outputs.view.say(line)
-    return outputs
+    return outputs, [*summary_lines(session), *changes, *start.said, last]
 
 
 def _checkpoint(store: CheckpointStore, resume: Resume, said: list[str]) -> Path | None:

@@ -9,6 +9,9 @@ from fxbio.errors import FxbioError, ProcessError, TrainError
 
 __all__ = ["LostProcess", "explain"]
 
+_GONE = ("Connection closed by peer", "Connection reset by peer", "Broken pipe")
+"""What gloo says when it talks to a process that has ended."""
+
 _GOES_ON = "continue from the last checkpoint with --resume auto"
 
 
@@ -16,10 +19,10 @@ class LostProcess(TrainError):
     """Another process of the run does not answer any more."""
 
     def __init__(self, last_words: Iterable[str] = ()) -> None:
+        notes = list(last_words) or ["it could not say why: often it was killed, or memory ran out"]
+        helped = any("= help:" in note for note in notes)
         super().__init__(
-            "another process of this run is gone",
-            notes=last_words or ["it could not say why: often it was killed, or memory ran out"],
-            help=_GOES_ON,
+            "another process of this run is gone", notes=notes, help=None if helped else _GOES_ON
         )
 
 
@@ -35,8 +38,14 @@ def explain(error: Exception) -> Exception:
             help="often memory ran out: try fewer workers, data.workers=2, or none to see the "
             f"error, data.workers=0; then {_GOES_ON}",
         )
-    if isinstance(error, RuntimeError) and "Connection" in text and "by peer" in text:
+    if isinstance(error, RuntimeError) and any(sign in text for sign in _GONE):
         return LostProcess()
+    if isinstance(error, RuntimeError) and "Timed out waiting" in text:
+        return TrainError(
+            "another process of this run does not answer",
+            notes=["it hangs, or its machine cannot be reached any more", text],
+            help=_GOES_ON,
+        )
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return TrainError(
             f"the disk is full: {text}",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from fxbio.errors import FxbioError, TrainError
 from fxbio.train.engine.divergence import Diverged
@@ -44,12 +44,14 @@ def status_of_failures(session: Session, outputs: Outputs) -> Iterator[None]:
     try:
         yield
     except Diverged as error:
-        outputs.tell_status("diverged", session, str(error), exit_code("diverged"))
+        with suppress(OSError):
+            outputs.tell_status("diverged", session, str(error), exit_code("diverged"))
         raise
     except Exception as error:  # whatever the user's code raises, the file must say it
         explained = _in_words(error, session.world)
         asked_wrongly = isinstance(explained, FxbioError) and not isinstance(explained, TrainError)
-        outputs.tell_status("failed", session, _text(explained), 2 if asked_wrongly else 1)
+        with suppress(OSError):  # the disk may be full
+            outputs.tell_status("failed", session, _text(explained), 2 if asked_wrongly else 1)
         raise explained from error
     finally:
         outputs.close()

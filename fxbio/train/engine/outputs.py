@@ -122,6 +122,8 @@ class Outputs:
         """Finish files and view; an earlier error is not replaced by one of these."""
         with suppress(TrainError):
             self.finish_saving()
-        if self._metrics is not None:
-            self._metrics.close()
-        self.view.close()
+        with suppress(OSError):
+            if self._metrics is not None:
+                self._metrics.close()
+        with suppress(OSError):
+            self.view.close()

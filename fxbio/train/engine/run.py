@@ -97,9 +97,21 @@ def _unbegun(run: RunFolder, number: int) -> Outcome:
 
 
 def open_task(
-    recipe: Recipe, world: World, data: DataSource | None = None, task: Task | None = None
+    recipe: Recipe,
+    world: World,
+    data: DataSource | None = None,
+    task: Task | None = None,
+    *,
+    generate: bool = True,
 ) -> tuple[DataSource, Task]:
     """The data of a recipe, and what it is for. The first process opens it first.
+
+    Args:
+        recipe: its sections ``data`` and ``task``.
+        world: the processes.
+        data: instead of what the recipe opens.
+        task: instead of the one that follows from the data.
+        generate: whether a generated data set that is not there is written.
 
     Raises:
         DataError: when the data is not there, or broken.
@@ -107,7 +119,7 @@ def open_task(
     source = data
     for turn in (world.first, not world.first):  # what is generated is generated once
         if source is None and turn:
-            source = open_data(recipe.data, recipe.train.seed)
+            source = open_data(recipe.data, recipe.train.seed, generate=generate)
         world.wait()
     assert source is not None
     return source, task or make_task(recipe.task, source)

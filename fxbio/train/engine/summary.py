@@ -22,8 +22,8 @@ def summary_lines(session: Session) -> list[str]:
         f"data     {recipe.data.name}, {len(source.train):,} for training, "  # type: ignore[arg-type]
         f"{len(source.val):,} for evaluation, {session.task.name}",  # type: ignore[arg-type]
         *(f"         {finding}" for finding in source.findings),
-        f"batch    {train.batch_size} = {world.size} processes x {share} samples{parts}, "
-        f"on {world.device.type} in {train.precision}",
+        f"batch    {train.batch_size} = {world.size} process{'es' * (world.size > 1)} x {share} "
+        f"samples{parts}, on {world.device.type} in {train.precision}",
         f"optim    {optim.name}, lr {optim.lr:g} for the whole batch, {_schedule(session)}",
         f"length   {train.epochs} epochs x {session.schedule.steps_per_epoch} steps = "
         f"{session.schedule.steps:,} steps",

@@ -35,10 +35,10 @@ class StepReport:
     """Seconds."""
 
     def __str__(self) -> str:
+        """What matters most comes first: a narrow terminal cuts the rest off."""
         return (
-            f"epoch {self.epoch:.2f}  loss {self.loss:.4f}  lr {self.lr:.3g}  "
-            f"{self.rate:,.0f} img/s  data {self.waiting:.0%}  {memory_text()}  "
-            f"eta {duration(self.remaining)}"
+            f"epoch {self.epoch:.2f}  loss {self.loss:.4f}  eta {duration(self.remaining)}  "
+            f"lr {self.lr:.3g}  {self.rate:,.0f} img/s  data {self.waiting:.0%}  {memory_text()}"
         )
 
 
@@ -116,7 +116,7 @@ class LiveView(LineView):
 
     def __init__(self, steps: int, log: Path | None, console: Console) -> None:
         super().__init__(steps, log)
-        columns = (BarColumn(20), TextColumn("{task.completed}/{task.total} {task.description}"))
+        columns = (BarColumn(20), TextColumn("{task.completed}/{task.total}  {task.description}"))
         self._progress = Progress(*columns, console=console, transient=True, refresh_per_second=4)
         self._bar: TaskID = self._progress.add_task("", total=steps)
         self._progress.start()

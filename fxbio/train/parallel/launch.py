@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from fxbio.errors import ConfigError
+from fxbio.errors import ConfigError, ProcessError
 
 __all__ = ["first_process", "inside_torchrun", "launch"]
 
@@ -22,7 +23,7 @@ def first_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def launch(arguments: Sequence[str], processes: int, tell: Callable[[str], None]) -> int:
+def launch(arguments: Sequence[str], processes: int) -> int:
     """Run ``fxbio`` with these arguments in several processes, and wait for them.
 
     SIGTERM and SIGINT are handed on to them by the agent, which then waits for them to leave.
@@ -30,13 +31,13 @@ def launch(arguments: Sequence[str], processes: int, tell: Callable[[str], None]
     Args:
         arguments: of the command line, without what asked for several processes.
         processes: how many.
-        tell: shows a line to the user.
 
     Returns:
         0, what the first one that failed returned, or 128 and the number of a signal.
 
     Raises:
         ConfigError: when this is such a process already.
+        ProcessError: when one was killed, and could not say so itself.
     """
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -46,6 +47,9 @@ def launch(arguments: Sequence[str], processes: int, tell: Callable[[str], None]
         raise ConfigError("--nproc starts processes, and torchrun has done so already")
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     os.environ.setdefault("GLOO_SOCKET_IFNAME", _loopback())
+    for part in ("agent.server.api", "multiprocessing"):
+        # What the agent says of processes that end, they say themselves, and better.
+        logging.getLogger(f"torch.distributed.elastic.{part}").setLevel(logging.CRITICAL)
     command = ["--standalone", "--local-addr=127.0.0.1", f"--nproc-per-node={processes}"]
     options = get_args_parser().parse_args([*command, "-m", "fxbio", *arguments])
     try:
@@ -53,12 +57,19 @@ def launch(arguments: Sequence[str], processes: int, tell: Callable[[str], None]
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
         if failure.exitcode < 0:
-            name = signal.Signals(-failure.exitcode).name
-            tell(f"process {rank} was ended by {name}, which it could not say itself")
+            raise _killed(rank, -failure.exitcode) from None
         return failure.exitcode
     except SignalException as error:
         return 128 + int(error.sigval)
     return 0
+
+
+def _killed(rank: int, number: int) -> ProcessError:
+    return ProcessError(
+        f"process {rank} was ended by {signal.Signals(number).name}",
+        notes=["often memory ran out"] if number == signal.SIGKILL else (),
+        help="continue from the last checkpoint with --resume auto",
+    )
 
 
 def _loopback() -> str:

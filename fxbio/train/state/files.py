@@ -56,10 +56,11 @@ def write_checkpoint(state: dict[str, Any], path: Path) -> None:
         _sync_folder(path.parent)
         if old:
             _write_text(checksum, new)
-    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+    except (OSError, RuntimeError) as error:  # torch adds one of its own to that of a full disk
         scratch.unlink(missing_ok=True)
+        reason = error.__context__ if isinstance(error.__context__, OSError) else error
         raise TrainError(
-            f"the checkpoint '{path}' cannot be written: {error}",
+            f"the checkpoint '{path}' cannot be written: {reason}",
             notes=["earlier checkpoints are untouched"],
             help="make room on the disk, then continue with --resume auto",
         ) from error
