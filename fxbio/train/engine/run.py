@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from fxbio.train.engine.beginning import begin, restore
 from fxbio.train.engine.evaluate import Interrupted
 from fxbio.train.engine.failure import set_up, status_of_failures
 from fxbio.train.engine.loop import Loop
-from fxbio.train.engine.session import open_session
+from fxbio.train.engine.session import Session, open_session
 from fxbio.train.output.folder import Resume, RunFolder
 from fxbio.train.output.status import State, Status, exit_code, read_status
 from fxbio.train.output.unbegun import leave_unbegun
@@ -76,9 +76,9 @@ def train(
                     session = parts.enter_context(open_session(recipe, world, source, chosen))
                     start = restore(session, run, resume)
                     _all_or_none(world, stop)
-                _in_first(world, lambda: run.prepare(overwrite))  # a mistake above costs no run
-                outputs = begin(session, run, start)
-                return _carry_out(Loop(session, outputs, stop), run)
+                    _in_first(world, lambda: run.prepare(overwrite))  # no mistake costs a run
+                    outputs, said = begin(session, run, start)
+                return _carry_out(Loop(session, outputs, stop), run, said)
         except StoppedEarly as early:
             return _unbegun(run, early.number)
 
@@ -125,12 +125,16 @@ def open_task(
     return source, task or make_task(recipe.task, source)
 
 
-def _carry_out(loop: Loop, run: RunFolder) -> Outcome:
+def _carry_out(loop: Loop, run: RunFolder, said: Iterable[str]) -> Outcome:
     session, outputs = loop.session, loop.outputs
     with status_of_failures(session, outputs):
+        for line in said:
+            outputs.view.say(line)
         state, code = _run(loop)
         outputs.finish_saving()
         outputs.tell_status(state, session, exit=code)
+        if state == "done":
+            outputs.view.say(f"{run.path}: done, {_best(session)}")
         session.world.wait()
     return Outcome(state, code, run.path, session.progress.step, session.progress.metrics)
 
@@ -147,6 +151,11 @@ def _run(loop: Loop) -> tuple[State, int]:
     finally:
         loop.stop.hold()  # what comes now is too late, or follows from an error
     return "done", 0
+
+
+def _best(session: Session) -> str:
+    progress = session.progress
+    return f"best {session.task.metric} {progress.best:.4f} after step {progress.best_step}"
 
 
 def _signal(world: World, stop: StopFlag) -> int:
