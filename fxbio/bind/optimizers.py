@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import warnings
 import weakref
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from fxbio.bind.binding import BoundWeight, binding_of
 from fxbio.errors import FxbioWarning, ModelError
 from fxbio.ops.transport import parse_rule
-
-if TYPE_CHECKING:
-    from fxbio.bind.binding import BoundWeight
 
 __all__ = ["check_optimizer", "forget_optimizers"]
 
@@ -34,32 +33,46 @@ _TRAINED = "trained"
 """Said of a feedback that some optimizer has held."""
 
 _warned: weakref.WeakSet[Optimizer] = weakref.WeakSet()
-"""Optimizers of which one warning has been given; it holds for all layers alike."""
+"""Optimizers of which the user has been warned, of all layers at once."""
 
 
-def check_optimizer(
-    optimizer: Optimizer, held: set[int], module: nn.Module, weights: tuple[BoundWeight, ...]
-) -> None:
-    """Look at the learned feedback of a module after a step of an optimizer.
+def check_optimizer(optimizer: Optimizer, held: set[int], modules: Iterable[nn.Module]) -> None:
+    """Look at learned feedback after a step of an optimizer.
 
     Args:
         optimizer: that has taken a step.
         held: ids of its parameters.
-        module: whose weights or feedback it holds.
-        weights: of the module.
+        modules: whose weights or feedback it holds.
 
     Raises:
         ModelError: when weights are trained for the second time and their feedback never was.
     """
+    first_met = [tied for module in modules for tied in _first_met(held, module)]
+    if optimizer in _warned:
+        return
+    problems: defaultdict[str, list[str]] = defaultdict(list)
+    for bound, feedback, sources in first_met:
+        problem = _tied_problem(optimizer, bound, feedback, sources)
+        if problem is not None:
+            problems[problem].append(bound.weight)
+    for problem, weights in problems.items():
+        _warned.add(optimizer)
+        warnings.warn(_warning(problem, sorted(weights)), FxbioWarning, stacklevel=2)
+
+
+def _first_met(
+    held: set[int], module: nn.Module
+) -> Iterator[tuple[BoundWeight, Tensor, list[Tensor]]]:
+    """The tied feedback that this optimizer is the first to train, with the weights it is of."""
     seen: dict[str, Any] = vars(module).setdefault(_SEEN, {})
-    for bound, name, feedback in _learning(module, weights):
+    for bound, name, feedback in _learning(module):
         if seen.get(name) == _TRAINED:
             continue
         sources = [bound.parameter(module, source) for source in bound.sources]
         if id(feedback) in held:
             seen[name] = _TRAINED
-            if parse_rule(bound.rule).tied and optimizer not in _warned:
-                _check_tied(optimizer, bound, feedback, sources)
+            if parse_rule(bound.rule).tied:
+                yield bound, feedback, sources
         elif any(id(source) in held for source in sources):
             seen[name] = seen.get(name, 0) + 1
             if seen[name] > 1:
@@ -71,12 +84,10 @@ def forget_optimizers(module: nn.Module) -> None:
     vars(module).pop(_SEEN, None)
 
 
-def _learning(
-    module: nn.Module, weights: tuple[BoundWeight, ...]
-) -> Iterator[tuple[BoundWeight, str, Tensor]]:
+def _learning(module: nn.Module) -> Iterator[tuple[BoundWeight, str, Tensor]]:
     if not hasattr(type(module), "_fxbio_base"):  # it runs backprop for the moment
         return
-    for bound in weights:
+    for bound in binding_of(module).weights:
         if bound.learned is None:
             continue
         feedback: Tensor = getattr(module, bound.learned)
@@ -84,29 +95,27 @@ def _learning(
             yield bound, bound.learned, feedback
 
 
-def _check_tied(
+def _tied_problem(
     optimizer: Optimizer, bound: BoundWeight, feedback: Tensor, sources: list[Tensor]
-) -> None:
-    """Warn where weight and feedback are updated differently although they get one gradient."""
+) -> str | None:
+    """In which way weight and feedback are updated differently although they get one gradient."""
     group = _group(optimizer, feedback)
     others = [other for s in sources if (other := _group(optimizer, s)) is not None]
     assert group is not None
     differing = sorted({key for other in others for key in _different(group, other)})
+    relies = f"rule {bound.rule.partition('{')[0]} relies on equal updates."
     if differing:
-        _warn(
-            optimizer,
-            bound,
-            f"is trained with other options than its weight: {', '.join(differing)}",
-            "put both into groups with the same options",
+        return (
+            f"is trained with other options than its weight: {', '.join(differing)}; {relies} "
+            "put both into groups with the same options"
         )
-    elif _adapts(optimizer, feedback) and not _same_updates(bound, group):
-        _warn(
-            optimizer,
-            bound,
+    if _adapts(optimizer, feedback) and not _same_updates(bound, group):
+        advice = "use SGD" if bound.feedback else "use SGD, or AdamW, whose decay is separate"
+        return (
             f"is trained by {type(optimizer).__name__}, which scales each entry by the gradients "
-            "that this one entry had, so it does not follow its weight",
-            "use SGD" if bound.feedback else "use SGD, or AdamW, whose decay is separate",
+            f"that this one entry had, so it does not follow its weight; {relies} {advice}"
         )
+    return None
 
 
 def _adapts(optimizer: Optimizer, feedback: Tensor) -> bool:
@@ -135,14 +144,9 @@ def _different(one: dict[str, Any], other: dict[str, Any]) -> Iterator[str]:
             yield key
 
 
-def _warn(optimizer: Optimizer, bound: BoundWeight, what: str, advice: str) -> None:
-    _warned.add(optimizer)
-    name = bound.rule.partition("{")[0]
-    warnings.warn(
-        f"the feedback of '{bound.weight}' {what}; rule {name} relies on equal updates. {advice}",
-        FxbioWarning,
-        stacklevel=2,
-    )
+def _warning(problem: str, weights: list[str]) -> str:
+    more = f" and {len(weights) - 1} more" if len(weights) > 1 else ""
+    return f"the feedback of '{weights[0]}'{more} {problem}"
 
 
 def _untrained(bound: BoundWeight) -> ModelError:

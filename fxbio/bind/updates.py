@@ -10,6 +10,7 @@ every rank and every resumed run agree.
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -113,17 +114,17 @@ def _after_step(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> Non
     if not _tracked:
         return
     held = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    for module in tuple(_tracked):
-        binding = binding_of(module)
-        if any(id(p) in held for weight in binding.weights for p in _trained(module, weight)):
-            check_optimizer(optimizer, held, module, binding.weights)
-            advance_feedback(module)
+    updated = [m for m in tuple(_tracked) if any(id(p) in held for p in _trained(m))]
+    check_optimizer(optimizer, held, updated)
+    for module in updated:
+        advance_feedback(module)
 
 
-def _trained(module: nn.Module, weight: BoundWeight) -> list[Tensor]:
-    """The parameters that a weight is made of, and its learned feedback."""
-    names = [*weight.sources, *([weight.learned] if weight.learned else [])]
-    return [resolve_attribute(module, name) for name in names]
+def _trained(module: nn.Module) -> Iterator[Tensor]:
+    """The parameters that rewritten weights are made of, and learned feedback."""
+    for weight in binding_of(module).weights:
+        names = [*weight.sources, *([weight.learned] if weight.learned else [])]
+        yield from (resolve_attribute(module, name) for name in names)
 
 
 def _follows(weight: BoundWeight) -> bool:

@@ -77,6 +77,7 @@ def test_adaptive_optimizers_of_products_are_warned_of(name: str) -> None:
     with pytest.warns(FxbioWarning, match=f"is trained by {name}.* rule pfa .* use SGD") as caught:
         train(model, optimizer)
     assert len(caught) == 1  # and not one for each layer
+    assert "the feedback of '0.weight' and 2 more is trained" in str(caught[0].message)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         train(model, optimizer, steps=2)
