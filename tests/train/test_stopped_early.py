@@ -22,7 +22,7 @@ def sections(model: str) -> Recipe:
     return recipe(f"model.reference={MODELS}:{model}", rule="fa")
 
 
-@pytest.mark.parametrize("model", ["stopping", "suspicious"])
+@pytest.mark.parametrize("model", ["stopping", "mistaken", "suspicious"])
 def test_it_leaves_a_status_and_one_line(
     tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -77,6 +77,14 @@ def stopping() -> nn.Module:
     return plain()
 
 
+def mistaken() -> nn.Module:
+    """Is stopped while it is built, and takes it for an error of its own."""
+    try:
+        return stopping()
+    except BaseException as error:
+        raise RuntimeError("something is wrong") from error
+
+
 def failing(rank: str) -> nn.Module:
     """Cannot be built in one of the processes."""
     if os.environ.get("RANK") == rank:

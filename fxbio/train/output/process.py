@@ -23,9 +23,7 @@ def is_here(process: Mapping[str, Any]) -> bool:
 
 
 def is_gone(process: Mapping[str, Any]) -> bool:
-    """Whether it is certain that it has ended. Of a process elsewhere nothing is known."""
-    if not is_here(process):
-        return False
+    """Whether a process that ran here has ended."""
     try:
         os.kill(process["pid"], 0)
     except ProcessLookupError:
