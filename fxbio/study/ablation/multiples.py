@@ -128,9 +128,9 @@ def _frame(base: Points, panels: Sequence[Panel]) -> _Frame:
 
 
 def _range(values: Sequence[float]) -> tuple[float, float]:
-    """All values, but for a few that are far from the others."""
+    """All values, but for those that are far from most others."""
     ordered = sorted(values) or [0.0, 1.0]
-    few = len(ordered) // 50
+    few = len(ordered) // 8
     lowest, highest = ordered[few], ordered[-1 - few]
     far = (highest - lowest) / 2
     low, high = max(ordered[0], lowest - far), min(ordered[-1], highest + far)

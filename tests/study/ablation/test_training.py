@@ -198,3 +198,14 @@ def test_plots_as_png(ninety: StudyFolder, monkeypatch: pytest.MonkeyPatch) -> N
     assert len(plots) == 2 * 5
     for plot in plots:
         assert plot.with_suffix(".png").read_text() == "PNG of " + plot.read_text()
+
+
+def test_a_few_seeds_that_explode_leave_the_scale_to_the_others() -> None:
+    base = [(float(k), 1.0 - k / 4) for k in range(4)]
+    wild = [(0.0, 1.0), (1.0, 3e13), (2.0, 1e13), (3.0, 2e13)]
+    panels = [Panel(name, "fa", [base, base], "") for name in "abc"]
+    drawn = curves_of(
+        small_multiples("each", "loss", base, [*panels, Panel("d", "fa", [wild], "")])
+    )
+    heights = [abs(points[-1][1] - points[0][1]) for _, points in drawn[:-1]]
+    assert min(heights) > 20
