@@ -147,6 +147,12 @@ class Plan:
 
         return diff_plans(self, other)
 
+    def records(self) -> list[dict[str, Any]]:
+        """One flat row per site, for ``csv.DictWriter`` or a data frame."""
+        from fxbio.policy.table import plan_records
+
+        return plan_records(self)
+
     def to_pandas(self) -> Any:
         """One row per site as a ``pandas.DataFrame``.
 
@@ -154,9 +160,8 @@ class Plan:
             ConfigError: when pandas is not installed.
         """
         from fxbio.notebook import data_frame
-        from fxbio.policy.table import plan_records
 
-        return data_frame(plan_records(self))
+        return data_frame(self.records())
 
     def __str__(self) -> str:
         from fxbio.policy.table import plan_text

@@ -28,7 +28,7 @@ def feedback_angle(run: RunFolder) -> float | None:
     """
     recipe = load_recipe(run.config)
     with join(recipe.train.device) as world:
-        source, task = open_task(recipe, world)
+        source, task = open_task(recipe, world, generate=False)
         with open_session(recipe, world, source, task) as session:
             restore_run(session, read_checkpoint(run.checkpoints / "last.pt"))
             return _mean_angle(session.model)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from fxbio.study.ablation.plots import Plots
-from fxbio.study.ablation.summary import Line, StudyResults
-from fxbio.study.ablation.tables import LEGEND, NUMBERS, cells_of, columns_of, tables
+from fxbio.study.ablation.summary import StudyResults
+from fxbio.study.ablation.tables import LEGEND, Table, tables
 
 __all__ = ["markdown"]
 
@@ -14,16 +12,17 @@ __all__ = ["markdown"]
 def markdown(results: StudyResults, plots: Plots) -> str:
     """A document with a table and the plots of each axis."""
     parts = [f"# {results.index.name}", results.caption() + "."]
-    for name, lines in tables(results):
-        parts += [f"## {name}", _markdown_table(results, lines)]
-        parts += [f"![{name}: {plot.what}]({plot.path})" for plot in plots.get(name, ())]
+    for table in tables(results):
+        shown = plots.get(table.name, ())
+        parts += [f"## {table.name}", _markdown_table(table)]
+        parts += [f"![{table.name}: {plot.what}]({plot.path})" for plot in shown]
     return "\n\n".join([*parts, LEGEND]) + "\n"
 
 
-def _markdown_table(results: StudyResults, lines: Sequence[Line]) -> str:
+def _markdown_table(table: Table) -> str:
     rows = [
-        columns_of(results.index.metric),
-        tuple("---:" if number else "---" for number in NUMBERS),
-        *(tuple(cell.replace("|", "\\|") for cell in cells_of(line)) for line in lines),
+        table.headings,
+        tuple("---:" if number else "---" for number in table.numbers),
+        *(tuple(cell.replace("|", "\\|") for cell in row) for row in table.rows),
     ]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from fxbio.study.ablation.plots import Plots
 from fxbio.study.ablation.summary import StudyResults
-from fxbio.study.ablation.tables import LEGEND, NUMBERS, cells_of, columns_of, tables
+from fxbio.study.ablation.tables import LEGEND, tables
 
 __all__ = ["report"]
 
@@ -33,11 +33,8 @@ def report(results: StudyResults, plots: Plots, study: str, picture: str) -> str
     return environment.from_string(template.read_text(encoding="utf-8")).render(
         results=results,
         index=index,
-        tables=list(tables(results)),
-        columns=columns_of(index.metric),
-        numbers=NUMBERS,
+        tables=tables(results),
         legend=LEGEND,
-        cells_of=cells_of,
         plots=plots,
         inline=_inline,
         picture=_as_image(picture) if len(picture) < _LARGEST else "",

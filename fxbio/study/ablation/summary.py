@@ -80,15 +80,16 @@ class StudyResults(TableResult):
 
     def render(self) -> RenderableType:
         """Tables for a terminal."""
-        from fxbio.study.ablation.tables import cells_of, columns_of
+        from fxbio.study.ablation.tables import tables
 
         parts: list[RenderableType] = [Text(self.caption(), style="bold")]
-        for name, lines in {"": [self.base], **self.axes()}.items():
+        for found in tables(self):
+            name = found.name if self.axes() else ""
             table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=name, title_justify="left")
-            for column in columns_of(self.index.metric):
-                table.add_column(column)
-            for line in lines:
-                table.add_row(*map(Text, cells_of(line)))
+            for heading, number in zip(found.headings, found.numbers, strict=True):
+                table.add_column(heading, justify="right" if number else "left")
+            for row in found.rows:
+                table.add_row(*map(Text, row))
             parts.append(table)
         return Group(*parts)
 

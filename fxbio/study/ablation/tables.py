@@ -5,15 +5,13 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple, fields
+from dataclasses import astuple, dataclass, fields
 
 from fxbio.study.ablation.summary import AS_BASE, Line, StudyResults
 
 __all__ = [
     "LEGEND",
-    "NUMBERS",
-    "cells_of",
-    "columns_of",
+    "Table",
     "csv_text",
     "delta_text",
     "latex",
@@ -29,13 +27,38 @@ LEGEND = (
 )
 
 
-def columns_of(metric: str) -> tuple[str, ...]:
-    """The headings of a table."""
-    return ("cell", "rule", metric, "Δ to base", "n", "steps", "angle", "note")
+@dataclass(frozen=True)
+class Table:
+    """The results of an axis in words."""
+
+    name: str
+    headings: tuple[str, ...]
+    numbers: tuple[bool, ...]
+    """Which columns are set to the right."""
+    rows: tuple[tuple[str, ...], ...]
+    """The base heads them, for its numbers are what the others are compared with."""
 
 
-def cells_of(line: Line) -> tuple[str, ...]:
-    """A line in words."""
+def tables(results: StudyResults) -> list[Table]:
+    """A table for each axis; columns that nothing stands in are left out."""
+    axes = results.axes() or {"base": []}
+    return [
+        _table(name, results.index.metric, [results.base, *lines]) for name, lines in axes.items()
+    ]
+
+
+def _table(name: str, metric: str, lines: Sequence[Line]) -> Table:
+    headings = ("cell", "rule", metric, "Δ to base", "n", "steps", "angle", "note")
+    columns = zip(headings, _NUMBERS, *map(_cells, lines), strict=True)
+    shown = [column for column in columns if any(column[2:])]
+    names, numbers, *rows = zip(*shown, strict=True)
+    return Table(name, names, numbers, tuple(rows))
+
+
+_NUMBERS = (False, False, True, True, True, True, True, False)
+
+
+def _cells(line: Line) -> tuple[str, ...]:
     return (
         line.unit,
         line.rule,
@@ -63,14 +86,10 @@ def csv_text(results: StudyResults) -> str:
 
 
 def latex(results: StudyResults) -> str:
-    r"""A ``tabular`` for each axis, to be put into ``\begin{table}``; needs booktabs."""
-    return "\n".join(_latex_table(results, name, lines) for name, lines in tables(results))
-
-
-def tables(results: StudyResults) -> Iterable[tuple[str, list[Line]]]:
-    """The base heads every table, for its numbers are what the others are compared with."""
-    axes = results.axes() or {"base": []}
-    return ((name, [results.base, *lines]) for name, lines in axes.items())
+    r"""A ``tabular`` for each axis, to be put into ``\begin{table}``."""
+    preamble = "% \\usepackage{booktabs}\n"
+    parts = (_latex_table(results.index.name, table) for table in tables(results))
+    return "\n".join([preamble, *parts])
 
 
 def _with_spread(mean: float | None, std: float | None) -> str:
@@ -79,21 +98,16 @@ def _with_spread(mean: float | None, std: float | None) -> str:
     return f"{mean:.4f}" if std is None else f"{mean:.4f} ± {std:.4f}"
 
 
-NUMBERS = (False, False, True, True, True, True, True, False)
-"""Which columns are set to the right."""
-
-
-def _latex_table(results: StudyResults, name: str, lines: Sequence[Line]) -> str:
-    columns = "".join("r" if number else "l" for number in NUMBERS)
-    body = [_latex_row(cells_of(line)) for line in lines]
+def _latex_table(study: str, table: Table) -> str:
+    columns = "".join("r" if number else "l" for number in table.numbers)
     return "\n".join(
         [
-            f"% {results.index.name}: {name}",
+            f"% {study}: {table.name}",
             rf"\begin{{tabular}}{{{columns}}}",
             r"\toprule",
-            _latex_row(columns_of(results.index.metric)),
+            _latex_row(table.headings),
             r"\midrule",
-            *body,
+            *map(_latex_row, table.rows),
             r"\bottomrule",
             r"\end{tabular}",
             "",

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from fxbio.study.ablation import write_results
-from fxbio.study.ablation.folder import StudyFolder
+from fxbio.study.ablation.cells import Cell
+from fxbio.study.ablation.folder import Index, StudyFolder
 from fxbio.study.ablation.markdown import markdown
 from fxbio.study.ablation.plots import Plot
 from fxbio.study.ablation.rows import append_row, read_rows, repair_rows
 from fxbio.study.ablation.summary import summarise
-from fxbio.study.ablation.tables import csv_text, latex
+from fxbio.study.ablation.tables import csv_text, latex, tables
 from tests.study.ablation.results import index, results, row
 
 
@@ -112,3 +113,21 @@ def test_half_a_line_is_repaired(tmp_path: Path) -> None:
     assert said == ["note: 1 damaged line(s) removed from results.jsonl; its runs are looked at"]
     append_row(path, row("base", 1, 0.6))
     assert read_rows(path) == ({r.key: r for r in (row("base", 0, 0.5), row("base", 1, 0.6))}, 0)
+
+
+def test_columns_with_nothing_in_them_are_left_out() -> None:
+    cells = (
+        Cell("", "base", "", "version: 1\ndefault: bp\n", "base"),
+        Cell("policies", "xiao", "", "version: 1\ndefault: usf\n", "policies/xiao"),
+    )
+    rows = [row("base", 0, 0.5), row("policies/xiao", 0, 0.25)]
+    found = summarise(
+        Index("study", "Net", "top1", {}, (0,), cells, ()), {each.key: each for each in rows}
+    )
+    (table,) = tables(found)
+    assert table.headings == ("cell", "top1", "Δ to base", "n", "steps")
+    assert table.numbers == (False, True, True, True, True)
+    assert table.rows == (
+        ("base", "0.5000", "", "1", "10"),
+        ("xiao", "0.2500", "-0.2500", "1", "10"),
+    )
