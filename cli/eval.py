@@ -25,8 +25,19 @@ _KEPT = ("best", "last")
     metavar="best|last|FILE",
     help="Which of its checkpoints.",
 )
+@click.option(
+    "--predictions",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the boxes of a detector to this file, as COCO's servers take them.",
+)
 @json_option
-def command(run: Path, overrides: tuple[str, ...], checkpoint: str, as_json: bool) -> None:
+def command(
+    run: Path,
+    overrides: tuple[str, ...],
+    checkpoint: str,
+    predictions: Path | None,
+    as_json: bool,
+) -> None:
     """Evaluate a run on its validation set, every sample once. RUN is what `fxbio train` wrote.
 
     Under torchrun the samples are divided among the processes.
@@ -35,19 +46,21 @@ def command(run: Path, overrides: tuple[str, ...], checkpoint: str, as_json: boo
     Examples:
       fxbio eval runs/digits
       fxbio eval runs/xiao-resnet18 --checkpoint last data.path=/elsewhere/imagenet --json
+      fxbio eval runs/xiao-retinanet --predictions boxes.json
     """
     from fxbio.train.engine.evaluate_run import evaluate_run
     from fxbio.train.output.view import metrics_text
 
-    result = evaluate_run(run, _file(run, checkpoint), overrides)
+    file = _file(run, checkpoint)
+    result = evaluate_run(run, file, overrides, predictions=predictions)
     if not result.first:
         return
     for note in result.evaluation.notes:
         log(f"note: {note}")
     if as_json:
-        print_json({"step": result.step, **result.evaluation.metrics})
+        print_json({"checkpoint": str(file), "step": result.step, **result.evaluation.metrics})
     else:
-        click.echo(f"step {result.step}: {metrics_text(result.evaluation.metrics)}")
+        click.echo(f"{file}, step {result.step}: {metrics_text(result.evaluation.metrics)}")
 
 
 def _file(run: Path, checkpoint: str) -> Path:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shlex
 from contextlib import nullcontext
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
     from fxbio.train.output.folder import Resume
 
 __all__ = ["command"]
+
+_SIGNALLED = 128
+"""Exit codes above it are of runs that a signal has stopped."""
 
 TRAIN_EXIT_CODES = """Exit codes: 0 done; 1 failed or diverged; 2 wrong usage, recipe, model or
 policy; 130 and 143 stopped by Ctrl-C or SIGTERM, after saving. torchrun answers 1 to all of them,
@@ -89,7 +94,10 @@ def command(
             debug = ["--debug"] * ctx.find_root().params["debug"]
             flags = [*["--overwrite"] * overwrite, *["--dry-run"] * dry_run]
             arguments = [*debug, "train", str(recipe_file), *overrides, "--resume", resume, *flags]
-            ctx.exit(_launch(arguments, nproc, run))
+            code = _launch(arguments, nproc, run)
+            if not dry_run:
+                _tell_next(ctx, run, code)
+            ctx.exit(code)
     try:
         if dry_run:
             return try_once(recipe, log)
@@ -99,7 +107,26 @@ def command(
             raise
         ctx.exit(exit_code(error))  # the first process says what went wrong in all of them
     assert outcome is not None
+    if not inside_torchrun():  # how torchrun was called is not known here
+        _tell_next(ctx, run, outcome.exit)
     ctx.exit(outcome.exit)
+
+
+def _tell_next(ctx: click.Context, run: RunFolder, code: int) -> None:
+    """What to type after a run that is done, and after one that was stopped and has saved."""
+    if code == 0:
+        log("evaluate it again with: " + shlex.join(["fxbio", "eval", str(run.path)]))
+    elif code > _SIGNALLED and (run.checkpoints / "last.pt").exists():
+        log(f"go on with: {_continuing(ctx)}")
+
+
+def _continuing(ctx: click.Context) -> str:
+    """The command as it was called, to go on from the newest checkpoint."""
+    given = ctx.params
+    options = {"--out": given["out"], "--nproc": given["nproc"], "--resume": "auto"}
+    words = [[name, str(value)] for name, value in options.items() if value is not None]
+    called = ["fxbio", "train", str(given["recipe_file"]), *given["overrides"]]
+    return shlex.join([*called, *chain.from_iterable(words)])
 
 
 def _leave(run: RunFolder, number: int) -> NoReturn:
@@ -123,9 +150,9 @@ def _launch(arguments: list[str], processes: int, run: RunFolder) -> int:
     if code in (0, 2):
         return code
     status = read_status(run.status)
-    stopped = code > 128
+    stopped = code > _SIGNALLED
     if status is None and stopped:  # before they could say so themselves
-        return leave_unbegun(run, code - 128)
+        return leave_unbegun(run, code - _SIGNALLED)
     if status is None or status == before:
         return code if stopped else 1
     return status.exit or 1

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -49,7 +50,9 @@ def test_a_dry_run_tells_the_plan_and_writes_nothing(recipe: Path, fxbio_command
 def test_a_run_is_trained_listed_and_evaluated(recipe: Path, fxbio_command: Command) -> None:
     result = fxbio_command("train", "recipe.yaml")
     assert result.exit_code == 0, result.output
-    assert result.stderr.splitlines()[-1].startswith("runs/recipe: done, best top1 ")
+    done, again = result.stderr.splitlines()[-2:]
+    assert done.startswith("runs/recipe: done, best top1 ")
+    assert again == "evaluate it again with: fxbio eval runs/recipe"
     run = recipe / "runs" / "recipe"
     assert {path.name for path in run.iterdir()} == {
         "checkpoints",
@@ -72,8 +75,11 @@ def test_a_run_is_trained_listed_and_evaluated(recipe: Path, fxbio_command: Comm
     evaluated = fxbio_command("eval", "runs/recipe", "--json")
     assert evaluated.exit_code == 0, evaluated.output
     expected = json.loads((run / "status.json").read_text())["metrics"]
-    assert json.loads(evaluated.stdout) == {"step": 5, **expected}
-    assert "(359 samples)" in fxbio_command("eval", "runs/recipe", "--checkpoint", "last").stdout
+    best = {"checkpoint": "runs/recipe/checkpoints/best.pt", "step": 5}
+    assert json.loads(evaluated.stdout) == {**best, **expected}
+    last = fxbio_command("eval", "runs/recipe", "--checkpoint", "last").stdout
+    assert last.startswith("runs/recipe/checkpoints/last.pt, step 5: loss ")
+    assert "(359 samples)" in last
 
 
 def test_a_run_is_not_replaced_by_accident(recipe: Path, fxbio_command: Command) -> None:
@@ -91,6 +97,39 @@ def test_a_run_is_not_replaced_by_accident(recipe: Path, fxbio_command: Command)
     again = fxbio_command("train", "recipe.yaml", "--resume", "auto", "train.epochs=2")
     assert again.exit_code == 0
     assert "continuing at step 5" in again.stderr
+
+
+STOPPING = """
+import os, signal
+from torch import nn
+
+class Net(nn.Sequential):
+    steps = 0
+
+    def forward(self, x):
+        Net.steps += self.training and x.requires_grad is False and len(x) == 256
+        if Net.steps == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return super().forward(x)
+
+def build_model(classes):
+    return Net(nn.Flatten(), nn.Linear(192, classes))
+"""
+
+
+def test_a_stopped_run_says_what_goes_on(
+    recipe: Path, fxbio_command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (recipe / "stopping.py").write_text(STOPPING)
+    settings = ("model.reference=stopping.py", "model.args={classes: 10}", "policy.file=null")
+    result = fxbio_command("train", "recipe.yaml", *settings, "-o", "a b")
+    assert result.exit_code == 143, result.output
+    saved, go_on = result.stderr.splitlines()[-2:]
+    assert saved == "saved at step 3, leaving"
+    command = go_on.removeprefix("go on with: fxbio ")
+    continued = fxbio_command(*shlex.split(command))
+    assert continued.exit_code == 0, continued.output
+    assert "continuing at step 3" in continued.stderr
 
 
 def test_only_runs_are_overwritten(recipe: Path, fxbio_command: Command) -> None:
@@ -156,6 +195,11 @@ def build():
     layers = nn.Linear(64, 32), nn.Tanh(), nn.Linear(32, 16), nn.Tanh(), nn.Linear(16, 10)
     return nn.Sequential(nn.Flatten(), *layers)
 """
+GENERATED = """\
+model: {reference: "net.py:build"}
+data: {name: shapes, path: shapes, image_size: 8, workers: 0}
+train: {epochs: 1, batch_size: 500, device: cpu}
+"""
 
 
 @pytest.mark.parametrize("where", ["policy", "recipe"])
@@ -208,4 +252,31 @@ def test_data_is_found_again_from_any_folder(
     moved = folder / "moved"
     (folder / "data" / "shapes").rename(moved)
     monkeypatch.chdir(folder)
-    assert fxbio_command("eval", "run", "data.path=moved", "--json").stdout == evaluated.stdout
+    again = fxbio_command("eval", "run", "data.path=moved", "--json")
+    assert json.loads(again.stdout) == {
+        **json.loads(evaluated.stdout),
+        "checkpoint": "run/checkpoints/best.pt",
+    }
+
+
+def test_nothing_is_generated_to_be_evaluated_on(folder: Path, fxbio_command: Command) -> None:
+    (folder / "net.py").write_text(NET.replace("64, 32", "192, 32").replace("16, 10", "16, 5"))
+    (folder / "own.yaml").write_text(GENERATED)
+    assert fxbio_command("train", "own.yaml", "--out", "run").exit_code == 0
+    assert (folder / "shapes").is_dir()
+    result = fxbio_command("eval", "run", "data.path=shape")
+    assert result.exit_code == 2
+    assert f"there is no folder {folder / 'shape'}" in result.stderr
+    assert "did you mean 'shapes'?" in result.stderr
+    assert not (folder / "shape").exists()
+
+
+def test_a_dry_run_generates_nothing_that_stays(folder: Path, fxbio_command: Command) -> None:
+    (folder / "net.py").write_text(NET.replace("64, 32", "192, 32").replace("16, 10", "16, 5"))
+    (folder / "own.yaml").write_text(GENERATED)
+    before = {path.name for path in folder.iterdir()}
+    result = fxbio_command("train", "own.yaml", "--dry-run")
+    assert result.exit_code == 0, result.output
+    assert "data     shapes, 1,000 for training, 250 for evaluation" in result.stderr
+    assert f"there is nothing in {folder / 'shapes'}: a run generates it there" in result.stderr
+    assert {path.name for path in folder.iterdir()} - {"__pycache__"} == before

@@ -13,12 +13,15 @@ import numpy as np
 import pytest
 from torch.utils.data import Dataset
 
+from fxbio.errors import ConfigError
 from fxbio.train.config import Recipe, load_recipe
 from fxbio.train.data import open_data
 from fxbio.train.data.make_shapes_coco import make_shapes_coco
+from fxbio.train.engine.evaluate_run import evaluate_run
 from fxbio.train.engine.run import train
 from fxbio.train.state.files import read_checkpoint
 from tests.train.test_resume import Trap, assert_same
+from tests.train.tiny import recipe, source
 
 RECIPE = Path(__file__).parent.parent.parent / "examples" / "recipes" / "shapes-coco.yaml"
 
@@ -76,3 +79,28 @@ def test_the_losses_of_the_model_are_logged(settings: Recipe, tmp_path: Path) ->
     first = next(line for line in lines if line["kind"] == "train")
     assert {"loss", "classification", "bbox_regression", "grad_norm"} <= first.keys()
     assert first["loss"] == pytest.approx(first["classification"] + first["bbox_regression"], 1e-5)
+
+
+def test_notes_are_said_once_and_the_best_checkpoint_has_predictions_too(
+    settings: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(settings, tmp_path / "run")
+    assert capsys.readouterr().err.count("note: no objects for AP_large") == 1
+    checkpoint, file = tmp_path / "run/checkpoints/last.pt", tmp_path / "boxes.json"
+    evaluate_run(tmp_path / "run", checkpoint, predictions=file)
+    after_training = json.loads((tmp_path / "run" / "predictions.json").read_text())
+    assert len(after_training) > 0
+    assert json.loads(file.read_text()) == after_training
+    with pytest.raises(ConfigError, match="a file in a folder that is there"):
+        evaluate_run(tmp_path / "run", checkpoint, predictions=tmp_path / "nowhere" / "boxes.json")
+
+
+def test_a_classifier_has_no_predictions_to_write(tmp_path: Path) -> None:
+    train(recipe("train.epochs=1"), tmp_path / "run", data=source())
+    with pytest.raises(ConfigError, match="of detection, and this is classification"):
+        evaluate_run(
+            tmp_path / "run",
+            tmp_path / "run/checkpoints/last.pt",
+            data=source(),
+            predictions=tmp_path / "boxes.json",
+        )

@@ -2,7 +2,7 @@
 
 from fxbio.train.data.base import DataConfig, DataSource
 from fxbio.train.data.loader import make_loader
-from fxbio.train.data.open import open_data
+from fxbio.train.data.open import open_data, trial_data
 from fxbio.train.data.sampler import EpochSampler, EvalSampler, Pick
 
 __all__ = [
@@ -13,4 +13,5 @@ __all__ = [
     "Pick",
     "make_loader",
     "open_data",
+    "trial_data",
 ]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from itertools import islice
 
 from fxbio.errors import TrainError
 from fxbio.train.config import Recipe
-from fxbio.train.data import DataSource
+from fxbio.train.data import DataSource, trial_data
 from fxbio.train.engine.run import open_task
 from fxbio.train.engine.session import Session, open_session
 from fxbio.train.engine.step import backward, update
@@ -26,8 +27,10 @@ def dry_run(recipe: Recipe, tell: Callable[[str], None], data: DataSource | None
         FxbioError: for whatever would keep the run from beginning.
         TrainError: when the first loss or gradient is not finite.
     """
-    with join(recipe.train.device) as world:
-        source, task = open_task(recipe, world, data)
+    seed = recipe.train.seed
+    trial = trial_data(recipe.data, seed) if data is None else nullcontext(data)
+    with join(recipe.train.device) as world, trial as opened:
+        source, task = open_task(recipe, world, opened)
         with open_session(recipe, world, source, task) as session:
             lines = [*summary_lines(session), *_first_step(session)]
         if world.first:

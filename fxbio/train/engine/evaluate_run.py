@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +14,12 @@ from fxbio.train.engine.evaluate import Evaluation, evaluate
 from fxbio.train.engine.run import open_task
 from fxbio.train.engine.session import open_session
 from fxbio.train.engine.snapshot import restore_run
-from fxbio.train.output.folder import RunFolder
+from fxbio.train.output.folder import RunFolder, write_text
 from fxbio.train.output.view import NoView
 from fxbio.train.parallel.signals import StopFlag
 from fxbio.train.parallel.world import join
 from fxbio.train.state.files import read_checkpoint
+from fxbio.train.tasks import Task
 
 __all__ = ["RunMetrics", "evaluate_run"]
 
@@ -27,6 +29,7 @@ class RunMetrics:
     """What an evaluation found."""
 
     step: int
+    """When the checkpoint was written."""
     evaluation: Evaluation
     first: bool
     """Whether this is the process that prints."""
@@ -37,6 +40,7 @@ def evaluate_run(
     checkpoint: str | Path,
     overrides: Iterable[str] = (),
     data: DataSource | None = None,
+    predictions: Path | None = None,
 ) -> RunMetrics:
     """Build the model of a run again and evaluate one of its checkpoints.
 
@@ -45,9 +49,13 @@ def evaluate_run(
         checkpoint: the file.
         overrides: of the run's recipe, for instance where the data is now.
         data: instead of what the recipe opens.
+        predictions: a file that is written with the boxes of a detector, as COCO's servers take
+            them.
 
     Raises:
-        ConfigError: when the folder is no run.
+        ConfigError: when the folder is no run, or predictions are asked of a classifier or cannot
+            be written.
+        DataError: when the data is not there; nothing is generated to be evaluated on.
         TrainError: when the checkpoint is missing, damaged, or of another model.
     """
     run = RunFolder(Path(folder))
@@ -57,8 +65,22 @@ def evaluate_run(
         )
     recipe = load_recipe(run.config, overrides)
     with join(recipe.train.device) as world:
-        source, task = open_task(recipe, world, data)
+        source, task = open_task(recipe, world, data, generate=False)
+        if predictions is not None:
+            _check_predictions(predictions, task)
         with open_session(recipe, world, source, task) as session:
             restore_run(session, read_checkpoint(Path(checkpoint)))
             evaluation = evaluate(session, NoView(), StopFlag())
+            if predictions is not None and world.first:
+                write_text(predictions, json.dumps(evaluation.predictions))
             return RunMetrics(session.progress.step, evaluation, world.first)
+
+
+def _check_predictions(file: Path, task: Task) -> None:
+    if task.name != "detection":
+        raise ConfigError(f"predictions are written of detection, and this is {task.name}")
+    if file.is_dir() or not file.parent.is_dir():
+        raise ConfigError(
+            f"predictions cannot be written to '{file}'",
+            help="give a file in a folder that is there",
+        )

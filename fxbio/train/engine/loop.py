@@ -33,6 +33,7 @@ class Loop:
         self.session, self.outputs, self.stop = session, outputs, stop
         self._clock = Clock()
         self._skipped = 0
+        self._noted: tuple[str, ...] = ()  # by the evaluation before
 
     def run(self) -> None:
         """Train to the end.
@@ -155,7 +156,9 @@ class Loop:
             f"epoch {session.epochs:g}: {metrics_text(metrics)}  in {duration(seconds)}"
         )
         for note in evaluation.notes:
-            self.outputs.view.say(f"  note: {note}")
+            if note not in self._noted:
+                self.outputs.view.say(f"  note: {note}")
+        self._noted = evaluation.notes
         self.outputs.write_predictions(evaluation.predictions)
         value = metrics[session.task.metric]
         best = progress.best is None or value > progress.best
