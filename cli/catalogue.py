@@ -46,7 +46,8 @@ class Item:
     ) -> Item:
         """The item of a dataclass whose fields are its options.
 
-        With ``strict_lists`` an option that takes a list does not take a single value.
+        With ``strict_lists`` an option that takes a list takes a single value only if it is a word,
+        as recipes do.
         """
         plain = inspect.cleandoc(what.__doc__ or "").replace("``", "")
         summary, _, details = plain.partition("\n")
@@ -75,8 +76,11 @@ def _type_text(hint: Any, strict_lists: bool) -> str:
         return " | ".join(str(choice) for choice in typing.get_args(hint))
     parts = typing.get_args(hint)
     if typing.get_origin(hint) is tuple:
+        from fxbio.train.config.read import is_word
+
         inside = _type_text(parts[0], strict_lists)
-        return f"list of {inside}" if strict_lists else f"{inside}, or a list of them"
+        alone = is_word(parts[0]) or not strict_lists
+        return f"{inside}, or a list of them" if alone else f"list of {inside}"
     if typing.get_origin(hint) is Mapping or dataclasses.is_dataclass(hint):
         return "mapping"
     if hint is type(None):

@@ -30,6 +30,8 @@ def test_a_section_explains_its_keys(fxbio_command: Command) -> None:
     text = fxbio_command("keys", "optim").stdout
     assert "lr=0.1  (float)\n        The learning rate for the whole batch of a step" in text
     assert "groups=()  (list of mapping)" in text
+    assert "constraints=()  (batch_manhattan | no_sign_change | strict_norm, or a list" in text
+    assert "milestones=()  (list of float)" in fxbio_command("keys", "schedule").stdout
     assert "weights=None  (Path | null)" in fxbio_command("keys", "model").stdout
 
 

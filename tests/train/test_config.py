@@ -55,6 +55,26 @@ def test_overrides_win_in_order(recipe: Path) -> None:
     assert read.train.epochs == 4
 
 
+@pytest.mark.parametrize(
+    ("word", "listed"),
+    [
+        ("optim.groups=[{params: feedback}]", "optim.groups=[{params: [feedback]}]"),
+        ("optim.constraints=strict_norm", "optim.constraints=[strict_norm]"),
+        ("train.phases=inverse", "train.phases=[inverse]"),
+        ("policy.plugins=rules.py", "policy.plugins=[rules.py]"),
+    ],
+)
+def test_one_word_is_a_list_of_it(recipe: Path, word: str, listed: str) -> None:
+    assert load_recipe(recipe, [word]) == load_recipe(recipe, [listed]) != load_recipe(recipe)
+
+
+def test_a_wrong_word_is_pointed_at_where_it_stands(recipe: Path) -> None:
+    with pytest.raises(ConfigError, match="did you mean 'feedback'") as caught:
+        load_recipe(recipe, ["optim.groups=[{params: feedbak}]"])
+    assert caught.value.location is not None
+    assert caught.value.location.column == 24
+
+
 def test_paths_are_relative_to_where_they_are_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,6 +151,16 @@ def test_mistakes_in_arguments_are_pointed_at(argument: str, column: int, text: 
     assert caught.value.location is not None
     assert caught.value.location.column == column
     assert caught.value.location.text == argument
+
+
+@pytest.mark.parametrize("argument", ["policy.rule=fa", "policy.rule=bp", "policy.options={x: 1}"])
+def test_a_rule_beside_a_policy_file_is_refused_and_not_ignored(argument: str) -> None:
+    sections = {"model": {"reference": "x"}, "policy": {"file": "ss.yaml"}}
+    with pytest.raises(ConfigError, match="stands beside a policy file") as caught:
+        recipe_from(sections, [argument])
+    assert caught.value.location is not None
+    assert caught.value.location.text == argument
+    assert recipe_from(sections, ["policy.file=null", argument]).policy.file is None
 
 
 def test_what_a_scalar_is_cannot_be_gone_into(recipe: Path) -> None:

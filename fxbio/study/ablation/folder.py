@@ -106,7 +106,7 @@ class StudyFolder:
         policy = Policy.from_yaml(cell.policy)
         seeded = replace(policy, seed=policy.seed + seed)
         sections = recipe_dict(recipe)
-        sections["policy"] |= {"file": "policy.yaml", "rule": "bp", "options": {}}
+        sections["policy"] |= {"file": "policy.yaml", "rule": None, "options": {}}
         sections["train"]["seed"] = seed
         write_text(folder / "policy.yaml", seeded.to_yaml())
         text = yaml.safe_dump(sections, sort_keys=False, allow_unicode=True, width=100)

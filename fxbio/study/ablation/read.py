@@ -86,12 +86,14 @@ def load_study(path: str | Path) -> Study:
 
 
 def _spelled_out(node: Node, key: str = "") -> Node:
-    """A bare name in a list of rules stands for ``{rule: NAME}``."""
+    """A bare name in a list of rules, or in its place, stands for ``{rule: NAME}``."""
     value = node.value
     if isinstance(value, dict):
         value = {name: _spelled_out(child, name) for name, child in value.items()}
     elif isinstance(value, list):
         value = [_spelled_out(child, f"{key}[]") for child in value]
+    elif key == "rules" and isinstance(value, str):
+        value = [_spelled_out(node, f"{key}[]")]
     elif key == "rules[]" and isinstance(value, str):
         value = {"rule": Node(value, node.location, node.location)}
     return replace(node, value=value)

@@ -63,7 +63,7 @@ def read_policy(config: PolicyConfig) -> Policy:
         load_plugin(plugin)
     if config.file is not None:
         return Policy.from_yaml(config.file)
-    return Policy.uniform(config.rule, **config.options)
+    return Policy.uniform(config.rule or "bp", **config.options)
 
 
 def memory_format(recipe: Recipe) -> torch.memory_format:

@@ -81,7 +81,8 @@ def _find(name: str) -> type[Optimizer]:
         return _CLASSES[name]
     if name in _NEEDS_CLOSURE:
         raise ConfigError(f"{name} evaluates the loss several times a step, which does not work")
-    guess = did_you_mean(name.lower(), [known.lower() for known in _CLASSES])
+    same = next((known for known in _CLASSES if known.lower() == name.lower()), name)
+    guess = did_you_mean(same, _CLASSES)
     raise ConfigError(
         f"torch.optim has no class '{name}'",
         notes=[*([guess] if guess else []), f"there are: {', '.join(sorted(_CLASSES))}"],

@@ -18,7 +18,7 @@ from fxbio.policy.positions import Node
 from fxbio.train.checked import NEAR_RECIPE, FieldError
 from fxbio.userfile import anchored
 
-__all__ = ["read_section"]
+__all__ = ["is_word", "read_section"]
 
 S = TypeVar("S")
 
@@ -109,9 +109,18 @@ def _read(node: Node, hint: Any, name: str) -> Any:
 
 
 def _read_list(node: Node, item: Any, name: str) -> tuple[Any, ...]:
+    if isinstance(node.value, str) and is_word(item):
+        return (_read(node, item, name),)
     if not isinstance(node.value, list):
         raise _wrong(node, name, "a list")
     return tuple(_read(child, item, name) for child in node.value)
+
+
+def is_word(hint: Any) -> bool:
+    """Whether values of a type are words: one of them may stand where a list of them is wanted."""
+    if typing.get_origin(hint) is typing.Annotated:
+        return is_word(typing.get_args(hint)[0])
+    return hint is str or typing.get_origin(hint) is typing.Literal
 
 
 def _read_path(node: Node, name: str) -> Path:

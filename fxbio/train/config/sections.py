@@ -43,14 +43,20 @@ class PolicyConfig:
     file: Path | None = None
     """A policy in YAML."""
 
-    rule: str = "bp"
-    """The rule of every weight, where there is no file."""
+    rule: str | None = None
+    """The rule of every weight, where there is no file; bp where there is none of the two."""
 
     options: Annotated[Mapping[str, Any], NEAR_RECIPE] = field(default_factory=dict)
     """Options of that rule."""
 
     plugins: tuple[Annotated[str, NEAR_RECIPE], ...] = ()
     """Files or modules that register rules of your own."""
+
+    def __post_init__(self) -> None:
+        for name in ("rule", "options"):
+            if self.file is not None and getattr(self, name):
+                notes = [f"the file: {self.file}", "policy.file=null takes it away"]
+                fail(name, "stands beside a policy file, which says the rules of all weights", notes)
 
 
 @dataclass(frozen=True)

@@ -80,3 +80,10 @@ def test_a_recipe_file_relative_to_the_study(folder: Path) -> None:
     assert study.recipe.model.reference == str(folder / "model.py")
     assert study.recipe.optim.lr == 0.5
     assert study.name == "s"
+
+
+def test_one_word_is_a_list_of_it(write: Callable[..., Path]) -> None:
+    one = load_study(write("overrides: optim.lr=0.5\nrules: fa\n" + AXES))
+    listed = load_study(write("overrides: [optim.lr=0.5]\nrules: [fa]\n" + AXES))
+    assert one.recipe.optim.lr == listed.recipe.optim.lr == 0.5
+    assert [rule.label for axis in one.axes for rule in axis.rules] == ["fa"]
