@@ -154,8 +154,9 @@ class Stopped(TrainError):
 
 
 def did_you_mean(word: str, known: Iterable[str], limit: int = 3) -> str:
-    """``"did you mean 'a' or 'b'?"``, or an empty string when nothing is close."""
-    close = difflib.get_close_matches(word, list(known), n=limit, cutoff=0.6)
+    """``"did you mean 'a' or 'B'?"``, or an empty string when nothing is close but for case."""
+    spelling = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(word.lower(), spelling, n=limit, cutoff=0.6)
     if not close:
         return ""
-    return "did you mean " + " or ".join(f"'{c}'" for c in close) + "?"
+    return "did you mean " + " or ".join(f"'{spelling[c]}'" for c in close) + "?"

@@ -110,7 +110,7 @@ def run_for_structure(model: nn.Module, inputs: ExampleInputs, run: Callable[[An
         raise CaptureError(
             f"the model's forward failed: {type(error).__name__}: {error}",
             notes=[f"raised at {origin}"] if origin else [],
-            help="check the example input: its number, shapes and dtypes, with --input",
+            help="check the example input: its number, shapes and dtypes (--input of commands)",
         ) from error
 
 

@@ -176,7 +176,7 @@ def test_a_learning_rate_that_is_too_high_is_caught(tmp_path: Path) -> None:
     [
         (["train.batch_size=9", "train.accumulate=2"], "for example train.batch_size=8"),
         (["train.batch_size=64"], "40 samples, fewer than a batch of 64"),
-        (["optim.name=SDG"], "did you mean 'sgd'"),
+        (["optim.name=SDG"], "did you mean 'SGD'"),
         (["optim.name=LBFGS"], "evaluates the loss several times"),
         (["optim.options={momentun: 1}"], "did you mean 'momentum'"),
         (["optim.options={nesterov: true}"], "Nesterov"),

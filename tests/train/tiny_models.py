@@ -47,6 +47,11 @@ def plain() -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.Tanh(), nn.Linear(16, 2))
 
 
+def coloured(channels: int) -> nn.Module:
+    """For images with so many channels."""
+    return nn.Sequential(nn.Conv2d(channels, 4, 3), nn.Flatten(), nn.Linear(144, 2))
+
+
 class Explode(nn.Module):
     """Gives infinity after some calls in training."""
 

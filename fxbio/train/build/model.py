@@ -19,19 +19,23 @@ from fxbio.policy import Plan, Policy
 from fxbio.record.record import plan_of
 from fxbio.reference import load_reference
 from fxbio.train.build.check_rules import check_rules
+from fxbio.train.build.fit import check_output, told_with_the_data
 from fxbio.train.config import Recipe
 from fxbio.train.config.sections import PolicyConfig
+from fxbio.train.data import DataSource
 from fxbio.train.parallel.world import World
+from fxbio.train.tasks import Task
 
 __all__ = ["build_model", "memory_format", "read_policy", "wrap"]
 
 
-def build_model(recipe: Recipe, inputs: Any, world: World) -> nn.Module:
+def build_model(recipe: Recipe, source: DataSource, task: Task, world: World) -> nn.Module:
     """Build, load weights, transform, and only then move: feedback is drawn on the CPU.
 
     Args:
         recipe: its sections ``model``, ``policy`` and ``train``.
-        inputs: what the model is captured with.
+        source: whose first images the model is captured with.
+        task: what the model is for.
         world: where it goes.
 
     Raises:
@@ -42,7 +46,10 @@ def build_model(recipe: Recipe, inputs: Any, world: World) -> nn.Module:
     loaded = load_reference(
         settings.reference, settings.args, settings.weights, seed=recipe.train.seed
     )
-    model = transform(loaded.model, policy, inputs, inplace=True)
+    inputs = task.example_inputs(source)
+    with told_with_the_data(source, inputs, settings.args):
+        check_output(loaded.model, task, inputs)
+        model = transform(loaded.model, policy, inputs, inplace=True)
     check_rules(recipe, plan_of(model))
     if recipe.train.sync_bn:
         model = _synchronised(model, world)

@@ -81,8 +81,7 @@ def _find(name: str) -> type[Optimizer]:
         return _CLASSES[name]
     if name in _NEEDS_CLOSURE:
         raise ConfigError(f"{name} evaluates the loss several times a step, which does not work")
-    same = next((known for known in _CLASSES if known.lower() == name.lower()), name)
-    guess = did_you_mean(same, _CLASSES)
+    guess = did_you_mean(name, _CLASSES)
     raise ConfigError(
         f"torch.optim has no class '{name}'",
         notes=[*([guess] if guess else []), f"there are: {', '.join(sorted(_CLASSES))}"],

@@ -56,7 +56,7 @@ class PolicyConfig:
         for name in ("rule", "options"):
             if self.file is not None and getattr(self, name):
                 notes = [f"the file: {self.file}", "policy.file=null takes it away"]
-                fail(name, "stands beside a policy file, which says the rules of all weights", notes)
+                fail(name, "stands beside a policy file, which says all rules", notes)
 
 
 @dataclass(frozen=True)

@@ -156,7 +156,7 @@ def _build(recipe: Recipe, world: World, source: DataSource, task: Task) -> Sess
     )
     _check_not_empty(sampler, recipe)
     _check_alignment(recipe, task)
-    model = build_model(recipe, task.example_inputs(source), world)
+    model = build_model(recipe, source, task, world)
     precision = Precision(train.precision, world.device)
     seed_everything(train.seed + world.rank)  # dropout differs between the processes
     return Session(

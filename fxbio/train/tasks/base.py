@@ -67,7 +67,7 @@ class Task(Protocol):
         """The key of ``Evaluator.merge`` that says which checkpoint is best; higher is better."""
 
     def example_inputs(self, source: DataSource) -> Any:
-        """What ``fxbio.transform`` may call the model with, from the validation set."""
+        """What ``fxbio.transform`` may call the model with, from the data set."""
 
     def collate(self, samples: list[Any]) -> Any:
         """A training batch; what it draws comes from torch's generator, which the loader seeds."""
@@ -77,6 +77,9 @@ class Task(Protocol):
 
     def move(self, batch: Any, device: torch.device, memory_format: torch.memory_format) -> Any:
         """The batch on a device."""
+
+    def check_output(self, output: Any) -> None:
+        """Refuse a model by what it gives in training mode for ``example_inputs``."""
 
     def size(self, batch: Any) -> int:
         """How many samples a batch has."""

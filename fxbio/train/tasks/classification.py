@@ -80,6 +80,14 @@ class Classification:
         smoothing = self.config.label_smoothing
         return {"loss": F.cross_entropy(logits, targets, label_smoothing=smoothing)}
 
+    def check_output(self, output: Any) -> None:
+        """Refuse what are no logits for the classes.
+
+        Raises:
+            ModelError: as ``loss``.
+        """
+        self._logits(output)
+
     def predict(self, model: nn.Module, batch: Batch) -> Tensor:
         """The logits of a batch."""
         return self._logits(model(batch[0]))

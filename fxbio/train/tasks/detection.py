@@ -36,9 +36,15 @@ class Detection:
     metric: str = METRICS[0]
 
     def example_inputs(self, source: DataSource) -> tuple[list[Tensor], list[Target]]:
-        """The first images of the training set, with their boxes."""
+        """The first images of the training set, with their boxes.
+
+        One box is said to be of the last class, which a model for fewer classes does not take.
+        """
         samples: int = min(_EXAMPLES, len(source.train))  # type: ignore[arg-type]  # it has a length
-        return self.collate([source.train[k] for k in range(samples)])
+        images, targets = self.collate([source.train[k] for k in range(samples)])
+        labels = targets[0]["labels"].clone()
+        labels[:1] = len(source.classes) - 1
+        return images, [{**targets[0], "labels": labels}, *targets[1:]]
 
     def collate(self, samples: list[Any]) -> Batch:
         """A training batch."""
@@ -73,12 +79,20 @@ class Detection:
             ModelError: when the model gives something else.
         """
         parts = model(*batch)
-        if not isinstance(parts, dict) or not parts:
+        self.check_output(parts)
+        return {"loss": torch.stack([*parts.values()]).sum(), **_detached(parts)}
+
+    def check_output(self, output: Any) -> None:
+        """Refuse what are no losses.
+
+        Raises:
+            ModelError: as ``loss``.
+        """
+        if not isinstance(output, dict) or not output:
             raise ModelError(
-                f"a detector in training gives a dict of losses, the model gives {type(parts)}",
+                f"a detector in training gives a dict of losses, the model gives {type(output)}",
                 help="detection takes the models of torchvision.models.detection, or their like",
             )
-        return {"loss": torch.stack([*parts.values()]).sum(), **_detached(parts)}
 
     def predict(self, model: nn.Module, batch: Batch) -> list[Target]:
         """The boxes of each image."""
