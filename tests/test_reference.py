@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pickle
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from fxbio.errors import ModelError
+from fxbio.errors import FxbioWarning, ModelError
 from fxbio.reference import load_reference, load_weights, parse_model_args
 
 HEADER = "import torch\nfrom torch import nn\n"
@@ -364,3 +365,27 @@ def test_other_weights_errors(tmp_path: Path) -> None:
     assert "no weights file" in weights_message(nn.Linear(2, 2), tmp_path / "none.pt")
     torch.save([torch.zeros(1)], tmp_path / "list.pt")
     assert "holds list" in weights_message(nn.Linear(2, 2), tmp_path / "list.pt")
+
+
+@pytest.mark.parametrize("name", ["num_clases", "score_tresh"])
+def test_an_argument_that_kwargs_swallow_is_warned_of(name: str) -> None:
+    right = {"num_clases": "num_classes", "score_tresh": "score_thresh"}[name]
+    with pytest.warns(FxbioWarning, match=f"'{name}'.*may do nothing; did you mean '{right}'"):
+        load_reference("torchvision:retinanet_resnet50_fpn", {name: 3})
+
+
+def test_arguments_that_some_class_names_are_not_warned_of(write: Write) -> None:
+    path = write(
+        "class Net(nn.Module):\n"
+        "    def __init__(self, width=2, **kwargs):\n"
+        "        super().__init__()\n"
+        "        self.layer = nn.Linear(width, width)\n"
+        "def build(**kwargs):\n"
+        "    return Net(**kwargs)\n"
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_reference(f"{path}:build", {"width": 3})
+        load_reference("torchvision:retinanet_resnet50_fpn", {"score_thresh": 0.1})
+    with pytest.warns(FxbioWarning, match="'widht'.*did you mean 'width'"):
+        load_reference(f"{path}:build", {"widht": 3})

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import yaml
 from torch import nn
 
-from fxbio.errors import ModelError, did_you_mean
+from fxbio.errors import FxbioWarning, ModelError, did_you_mean
 from fxbio.userfile import in_user_code
 
-__all__ = ["call_builder", "parse_model_args"]
+__all__ = ["call_builder", "parse_model_args", "warn_of_swallowed"]
 
 
 def parse_model_args(pairs: Iterable[str]) -> dict[str, Any]:
@@ -55,6 +56,36 @@ def call_builder(
             help="name a function that returns the module, or the class of it",
         )
     return built
+
+
+def warn_of_swallowed(
+    build: Callable[..., object], arguments: Mapping[str, Any], model: nn.Module, reference: str
+) -> None:
+    """Warn of arguments that ``**kwargs`` of a builder took and that no signature has.
+
+    They may be misspelt, for then nothing else refuses them; or the builder looks into its
+    ``**kwargs`` itself, which cannot be seen. Known are the parameters of the builder, and of the
+    classes of the model and of what is in it.
+    """
+    builders: list[Callable[..., object]] = [build]
+    builders += {cls for m in model.modules() for cls in type(m).__mro__}
+    known = {name for builder in builders for name in _parameters(builder)}
+    for name in arguments:
+        if name not in known:
+            guess = did_you_mean(name, known)
+            warnings.warn(
+                f"{reference} has taken the argument '{name}', but neither its builder nor a class "
+                f"of its modules names it, so it may do nothing{'; ' * bool(guess)}{guess}",
+                FxbioWarning,
+                stacklevel=2,
+            )
+
+
+def _parameters(build: Callable[..., object]) -> Iterable[str]:
+    try:
+        return inspect.signature(build).parameters
+    except (TypeError, ValueError):
+        return ()
 
 
 def accepts(build: Callable[..., object], arguments: Mapping[str, Any]) -> bool:

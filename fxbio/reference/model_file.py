@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from fxbio.errors import ModelError, did_you_mean
-from fxbio.reference.model_args import accepts, call_builder, signature_text
+from fxbio.reference.model_args import accepts, call_builder, signature_text, warn_of_swallowed
 
 __all__ = ["build_from"]
 
@@ -43,7 +43,9 @@ def build_from(
         return found
     if not callable(found):
         raise ModelError(f"{reference} is {type(found).__name__}, not a model or a function")
-    return call_builder(found, arguments, reference)
+    model = call_builder(found, arguments, reference)
+    warn_of_swallowed(found, arguments, model, reference)
+    return model
 
 
 def _look_up(module: ModuleType, name: str, label: str) -> object:

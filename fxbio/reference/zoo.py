@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from fxbio.errors import ModelError, did_you_mean
-from fxbio.reference.model_args import call_builder
+from fxbio.reference.model_args import call_builder, warn_of_swallowed
 
 __all__ = ["build_timm", "build_torchvision"]
 
@@ -38,7 +38,10 @@ def build_torchvision(name: str, arguments: Mapping[str, Any], *, bare: bool = F
             f"torchvision has no '{name}'", notes=[f"'{plain}' is in torchvision.models.{home}"]
         )
     defaults = _no_download(build, plain)
-    return call_builder(build, {**defaults, **arguments}, f"torchvision:{name}")
+    reference = f"torchvision:{name}"
+    model = call_builder(build, {**defaults, **arguments}, reference)
+    warn_of_swallowed(build, arguments, model, reference)
+    return model
 
 
 def _no_download(build: Callable[..., object], name: str) -> dict[str, Any]:
