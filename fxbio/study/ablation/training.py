@@ -49,9 +49,11 @@ def training_plots(
             Panel(cell.unit, cell.rule, _of(cell.run, what, index.seeds, histories), line.note)
             for cell, line in cells
         ]
-        if any(panel.curves for panel in panels):
+        shown = {panel.rule for panel in panels if panel.curves}  # some rules have no angles
+        if shown:
             base = _mean(_of(BASE, what, index.seeds, histories))
-            yield what, small_multiples(axis, what, base, panels)
+            kept = [panel for panel in panels if panel.rule in shown]
+            yield what, small_multiples(axis, what, base, kept)
 
 
 def _of(run: str, what: str, seeds: Sequence[int], histories: Histories) -> list[Points]:

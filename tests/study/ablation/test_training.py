@@ -209,3 +209,17 @@ def test_a_few_seeds_that_explode_leave_the_scale_to_the_others() -> None:
     )
     heights = [abs(points[-1][1] - points[0][1]) for _, points in drawn[:-1]]
     assert min(heights) > 20
+
+
+def test_a_rule_without_angles_has_no_column_among_them(ninety: StudyFolder) -> None:
+    index = ninety.read_index()
+    for cell in index.cells:
+        if cell.rule == "dfa":
+            for seed in index.seeds:
+                (ninety.cell(cell.run, seed) / "run" / "alignment.jsonl").unlink()
+    write_results(summarise(index, {}), ninety.path)
+    plots = ninety.path / "curves/each"
+    assert ">dfa<" in (plots / "top1.svg").read_text()
+    angles = (plots / "angle-between-W-and-B.svg").read_text()
+    assert ">fa<" in angles
+    assert ">dfa<" not in angles
