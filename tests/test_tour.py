@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ BLOCKS = re.findall(r"^```\n(.*?)^```$", (EXAMPLES / "tour/README.md").read_text
 COMMANDS = [block.strip() for block in BLOCKS if block.startswith("fxbio ")]
 SHOWN = {
     command.split()[1]: block
-    for command, block in zip(BLOCKS, BLOCKS[1:], strict=False)
+    for command, block in pairwise(BLOCKS)
     if command.startswith("fxbio ") and not block.startswith("fxbio ")
 }
 SHORTER = {
