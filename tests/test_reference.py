@@ -211,6 +211,14 @@ def test_a_file_may_give_example_inputs(write: Write) -> None:
     assert load_reference(str(write(NET))).default_inputs is None
 
 
+def test_the_seed_fixes_random_example_inputs(write: Write) -> None:
+    path = str(write(NET + "def example_inputs():\n    return torch.rand(2, 3)\n"))
+    state = torch.get_rng_state()
+    one, again, other = (str(load_reference(path, seed=k).default_inputs.args) for k in (1, 1, 2))
+    assert one == again != other
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 def test_example_inputs_that_raise(write: Write) -> None:
     loaded = load_reference(str(write(NET + "def example_inputs():\n    return 1 // 0\n")))
     with pytest.raises(ModelError, match=r"example_inputs\(\) of .* raised ZeroDivisionError"):

@@ -232,7 +232,7 @@ def _build(content: dict[str, Any], folder: Path) -> tuple[nn.Module, Any]:
     source = ModelSource(**content["source"])
     for plugin in source.plugins:
         load_plugin(plugin)
-    loaded = load_reference(source.reference, source.model_args)
+    loaded = load_reference(source.reference, source.model_args, seed=0)  # weights come later
     inputs = parse_inputs(source.inputs) if source.inputs else loaded.default_inputs
     return loaded.model, inputs
 

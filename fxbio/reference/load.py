@@ -50,14 +50,17 @@ class LoadedModel:
     model_args: Mapping[str, Any] = field(default_factory=dict)
     inputs_hook: Callable[[], object] | None = None
     """``example_inputs()`` of the model's file."""
+    seed: int | None = None
+    """For inputs that are drawn at random."""
 
     @functools.cached_property
     def default_inputs(self) -> ExampleInputs | None:
         """What to call the model with; ``None`` when it cannot be known."""
-        if self.inputs_hook is None:
-            return default_inputs(self.model)
-        doing = f"example_inputs() of {self.reference}"
-        return as_example_inputs(in_user_code(self.inputs_hook, doing, ModelError))
+        with _seeded(self.seed):
+            if self.inputs_hook is None:
+                return default_inputs(self.model)
+            doing = f"example_inputs() of {self.reference}"
+            return as_example_inputs(in_user_code(self.inputs_hook, doing, ModelError))
 
 
 def load_reference(
@@ -75,7 +78,7 @@ def load_reference(
         reference: one of the forms in ``GRAMMAR``.
         model_args: keyword arguments of the builder.
         weights: a file with a ``state_dict``, loaded strictly and without unpickling code.
-        seed: for the random initial weights; the global generator is left as it was.
+        seed: for random initial weights and inputs; the global generator is left as it was.
 
     Raises:
         ModelError: when there is no such model, it cannot be built, or the weights do not fit.
@@ -86,7 +89,7 @@ def load_reference(
         model, hook = _build(source, name, arguments)
     if weights is not None:
         load_weights(model, weights)
-    return LoadedModel(model, _short_name(source, name), reference, arguments, hook)
+    return LoadedModel(model, _short_name(source, name), reference, arguments, hook, seed)
 
 
 def _split(reference: str) -> tuple[str, str]:

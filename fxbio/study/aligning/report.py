@@ -67,7 +67,10 @@ class Alignment(TableResult):
 
     def caption(self) -> str:
         """Model and cost."""
-        return f"{self.model}: {self.seconds:.3g} s, {self.cost:.2g} steps"
+        return (
+            f"{self.model}, one batch; it took {self.seconds:.2g} s, as {self.cost:.2g} forward and "
+            "backward passes do"
+        )
 
     def render(self) -> RenderableType:
         """A table for a terminal."""
@@ -76,7 +79,7 @@ class Alignment(TableResult):
             table.add_column(name, justify="left" if name in ("site", "rule") else "right")
         for row in self.rows:
             table.add_row(*map(Text, _cells(row)))
-        lines = [Text(self.caption())]
+        lines = [Text(_LEGEND), Text(self.caption())]
         if not all(row.valid for row in self.rows):
             lines.insert(
                 0, Text(f"(…): backprop's gradient is below {self.floor:.1e}, mere rounding")
@@ -84,6 +87,10 @@ class Alignment(TableResult):
         return Group(table, *lines)
 
 
+_LEGEND = (
+    "signs: the share that W and B have in common; ∠ error: between what the site sends below and "
+    "what backprop would;\ngradient: of the weight, under the rules and under backprop (bp)"
+)
 _COLUMNS = ("site", "rule", "∠ W B", "|B|/|W|", "signs", "∠ error", "cos gradient", "|g of bp|")
 
 
