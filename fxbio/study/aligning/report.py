@@ -67,10 +67,8 @@ class Alignment(TableResult):
 
     def caption(self) -> str:
         """Model and cost."""
-        return (
-            f"{self.model}, one batch; it took {self.seconds:.2g} s, as {self.cost:.2g} forward and "
-            "backward passes do"
-        )
+        took = f"it took {self.seconds:.2g} s, as {self.cost:.2g} forward and backward passes do"
+        return f"{self.model}, one batch; {took}"
 
     def render(self) -> RenderableType:
         """A table for a terminal."""
