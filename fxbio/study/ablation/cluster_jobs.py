@@ -149,14 +149,15 @@ class Job:
     @property
     def is_lost(self) -> bool:
         """Whether it came to its end and left nothing."""
-        return not self._has_result and self._is_over
+        return self._is_over and not self._has_result
 
     def row(self) -> Row | None:
         """What came of the run, once its job is over."""
+        over = self._stays_over()  # first, or a job that ends here would seem to leave nothing
         row = self._result() if self._has_result else None
         if row is not None and row.state != "preempted":
             return row
-        if not self._stays_over():  # the cluster may begin it again by itself
+        if not over:  # the cluster may begin it again by itself
             return None
         if row is None or self._state.startswith("CANCELLED"):
             return self._failed(f"ended as {self._state}, without a result")

@@ -160,7 +160,7 @@ SBATCH = """\
 #!/bin/sh
 id=$(( $(cat count 2>/dev/null || echo 100) + 1 )); echo $id > count
 cp "$1" $id.sh; echo RUNNING > $id.state
-( SLURM_JOB_ID=$id sh "$1"; echo COMPLETED > $id.state ) >/dev/null 2>&1 &
+( SLURM_JOB_ID=$id sh $id.sh; echo COMPLETED > $id.state ) >/dev/null 2>&1 &
 echo "Submitted batch job $id"
 """
 SRUN = """\
@@ -193,7 +193,7 @@ def slurm(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_study_on_slurm(write: Write, slurm: Path) -> None:
     asked = "{timeout_min: 90, gpus_per_node: 1, slurm_partition: long, slurm_qos: low}"
     ablate(write(f"cluster: {asked}\n" + ONE), "out", cluster="slurm")
-    assert {row.state for row in rows_in("out").values()} == {"done"}
+    assert {row.state: row.error for row in rows_in("out").values()} == {"done": None}
     script = (slurm / "101.sh").read_text()
     for flag in ("job-name=study", "time=90", "gpus-per-node=1", "partition=long", "qos=low"):
         assert f"#SBATCH --{flag}\n" in script
@@ -251,6 +251,25 @@ def given(folder: Path, state: str, result: str | None) -> Job:
         cloudpickle_dump(("success", row), files / f"{number}_0_result.pkl")
     (job,) = Job.find(task, Cluster("slurm", {}))
     return job
+
+
+def ending(folder: Path) -> Job:
+    """A job that ends, and leaves its result, in the moment in which its state is asked for."""
+    job = given(folder, "COMPLETED", "done")
+    (result,) = (folder / "cell/jobs/slurm").glob("*_result.pkl")
+    result.rename(folder / "result")
+    (folder / "bin/sacct").write_text(SACCT.replace("\n", f"\nmv result '{result}'\n", 1))
+    return job
+
+
+def test_a_job_that_ends_while_it_is_looked_at(slurm: Path) -> None:
+    row = ending(slurm).row()
+    assert row is not None
+    assert row.state == "done"
+
+
+def test_a_job_that_ends_while_a_driver_begins_is_not_lost(slurm: Path) -> None:
+    assert not ending(slurm).is_lost
 
 
 def test_what_ended_without_a_driver_is_submitted_again(slurm: Path) -> None:
