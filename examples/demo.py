@@ -36,8 +36,10 @@ def main() -> None:
             run(console, ["train", *recipe, *settings])
         run(console, ["runs", str(Path(folder, "runs"))])
     console.print(
-        "\nReal digits, one network, one seed, every layer under the rule, and few epochs: this\n"
-        "shows that the rules train, not which is best. For that see examples/rule_table.py."
+        "\nReal digits, one network, one seed, every layer under the rule, few epochs: this\n"
+        "shows that the rules train, not which is best. For that see examples/rule_table.py\n"
+        "and examples/studies; examples/tour goes through all commands.",
+        soft_wrap=True,
     )
 
 
