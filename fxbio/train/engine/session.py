@@ -143,18 +143,7 @@ def _build(recipe: Recipe, world: World, source: DataSource, task: Task) -> Sess
     train = recipe.train
     _fix_kernels(train)
     seed_everything(train.seed)
-    share = _share(recipe, world)
-    sampler = EpochSampler(
-        len(source.train),  # type: ignore[arg-type]
-        batch_size=share,
-        rank=world.rank,
-        world=world.size,
-        seed=train.seed,
-        shuffle=not train.overfit_batch,
-        drop_last=True,
-        groups=source.groups,
-    )
-    _check_not_empty(sampler, recipe)
+    sampler = _sampler(recipe, world, source)
     _check_alignment(recipe, task)
     model = build_model(recipe, source, task, world)
     precision = Precision(train.precision, world.device)
@@ -172,22 +161,49 @@ def _build(recipe: Recipe, world: World, source: DataSource, task: Task) -> Sess
         schedule=Schedule(recipe.schedule, sampler.batches, sampler.batches * train.epochs),
         average=Average(model, train.ema) if train.ema else None,
         sampler=sampler,
-        train_loader=make_loader(
-            source.train,
-            batch_size=share // train.accumulate,
-            sampler=sampler,
-            workers=recipe.data.workers,
-            collate=task.collate,
-            seed=train.seed,
-        ),
-        eval_loader=make_loader(
-            source.val,
-            batch_size=train.eval_batch_size or share // train.accumulate,
-            sampler=EvalSampler(len(source.val), rank=world.rank, world=world.size),  # type: ignore[arg-type]
-            workers=recipe.data.workers,
-            collate=task.collate_eval,
-            seed=train.seed,
-        ),
+        train_loader=_train_loader(recipe, source, task, sampler),
+        eval_loader=_eval_loader(recipe, world, source, task),
+    )
+
+
+def _sampler(recipe: Recipe, world: World, source: DataSource) -> EpochSampler:
+    train = recipe.train
+    sampler = EpochSampler(
+        len(source.train),  # type: ignore[arg-type]
+        batch_size=_share(recipe, world),
+        rank=world.rank,
+        world=world.size,
+        seed=train.seed,
+        shuffle=not train.overfit_batch,
+        drop_last=True,
+        groups=source.groups,
+    )
+    _check_not_empty(sampler, recipe)
+    return sampler
+
+
+def _train_loader(
+    recipe: Recipe, source: DataSource, task: Task, sampler: EpochSampler
+) -> DataLoader[Any]:
+    return make_loader(
+        source.train,
+        batch_size=sampler.batch_size // recipe.train.accumulate,
+        sampler=sampler,
+        workers=recipe.data.workers,
+        collate=task.collate,
+        seed=recipe.train.seed,
+    )
+
+
+def _eval_loader(recipe: Recipe, world: World, source: DataSource, task: Task) -> DataLoader[Any]:
+    train = recipe.train
+    return make_loader(
+        source.val,
+        batch_size=train.eval_batch_size or _share(recipe, world) // train.accumulate,
+        sampler=EvalSampler(len(source.val), rank=world.rank, world=world.size),  # type: ignore[arg-type]
+        workers=recipe.data.workers,
+        collate=task.collate_eval,
+        seed=train.seed,
     )
 
 
