@@ -25,12 +25,10 @@ def command(folder: Path, png: bool, as_json: bool) -> None:
       fxbio report studies/mnist5k-layers
       fxbio report studies/mnist5k-layers --json
     """
-    from fxbio.study.ablation import load_results, write_png, write_results
+    from fxbio.study.ablation import load_results, write_results
 
     results = load_results(folder)
-    write_results(results, folder)
-    if png:
-        write_png(results, folder)
+    write_results(results, folder, png=png)
     if as_json:
         print_json(results.records())
     else:

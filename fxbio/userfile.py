@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from fxbio.errors import FxbioError, Location
 
-__all__ = ["anchored", "import_file", "in_user_code", "user_location"]
+__all__ = ["anchored", "anchored_path", "import_file", "in_user_code", "user_location"]
 
 T = TypeVar("T")
 
@@ -32,7 +32,12 @@ def anchored(reference: str, folder: Path) -> str:
     path, colon, name = reference.partition(":")
     if not path.endswith(".py"):
         return reference
-    return f"{os.path.normpath(folder.absolute() / Path(path).expanduser())}{colon}{name}"
+    return f"{anchored_path(path, folder)}{colon}{name}"
+
+
+def anchored_path(path: str, folder: Path) -> Path:
+    """A path without what depends on the working directory; ``~`` is the user's home."""
+    return Path(os.path.normpath(folder.absolute() / Path(path).expanduser()))
 
 
 def import_file(path: Path, error: type[FxbioError]) -> ModuleType:

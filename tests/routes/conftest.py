@@ -1,17 +1,5 @@
-"""One thread, and tests that do not depend on each other's random numbers."""
-
 from __future__ import annotations
 
-from collections.abc import Iterator
+from tests.determinism import deterministic
 
-import pytest
-import torch
-
-
-@pytest.fixture(autouse=True)
-def deterministic() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(threads)
+__all__ = ["deterministic"]

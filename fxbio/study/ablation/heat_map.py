@@ -35,7 +35,7 @@ def heat_map(title: str, metric: str, lines: Sequence[Line]) -> str:
     width = max(left + _WIDTH * len(rules), _LETTER * len(title)) + _MARGIN
     shapes = [
         svg.text((_MARGIN, 24), title, size=15, bold=True),
-        svg.text((_MARGIN, 42), f"{metric}, and its delta to the base", size=11, fill="#656d76"),
+        svg.text((_MARGIN, 42), f"{metric}, and its delta to the base", size=11, fill=svg.SOFT),
     ]
     for column, rule in enumerate(rules):
         at = (left + (column + 0.5) * _WIDTH, _TOP - 6)

@@ -6,17 +6,26 @@ from pathlib import Path
 
 from fxbio.study.ablation.folder import StudyFolder
 from fxbio.study.ablation.markdown import markdown
-from fxbio.study.ablation.plots import plots_of
+from fxbio.study.ablation.plots import Plots, plots_of
 from fxbio.study.ablation.report import report
 from fxbio.study.ablation.summary import StudyResults
 from fxbio.study.ablation.tables import csv_text, latex
 from fxbio.train.output.folder import write_text
 
-__all__ = ["write_png", "write_results"]
+__all__ = ["write_results"]
 
 
-def write_results(results: StudyResults, folder: Path) -> None:
-    """Write the tables, the plots and the report of a study into its folder."""
+def write_results(results: StudyResults, folder: Path, *, png: bool = False) -> None:
+    """Write the tables, the plots and the report of a study into its folder.
+
+    Args:
+        results: of the study.
+        folder: of the study.
+        png: whether each plot is written as PNG too, beside its SVG.
+
+    Raises:
+        ConfigError: when PNG is wanted and CairoSVG is not installed; all else is written then.
+    """
     plots = plots_of(results, StudyFolder(folder))
     for plot in (plot for of_axis in plots.values() for plot in of_axis):
         path = folder / plot.path
@@ -27,19 +36,14 @@ def write_results(results: StudyResults, folder: Path) -> None:
     write_text(folder / "results.tex", latex(results))
     study, picture = ((folder / name).read_text() for name in ("study.yaml", "base.svg"))
     write_text(folder / "report.html", report(results, plots, study, picture))
+    if png:
+        _write_png(plots, folder)
 
 
-def write_png(results: StudyResults, folder: Path) -> None:
-    """Write the plots as PNG too, each beside its SVG.
-
-    Raises:
-        ConfigError: when CairoSVG is not installed.
-    """
+def _write_png(plots: Plots, folder: Path) -> None:
     from fxbio.pictures.png import converter
 
     to_png = converter().svg2png
-    for plots in plots_of(results, StudyFolder(folder)).values():
-        for plot in plots:
-            path = (folder / plot.path).with_suffix(".png")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(to_png(bytestring=plot.svg.encode(), scale=2))
+    for plot in (plot for of_axis in plots.values() for plot in of_axis):
+        path = (folder / plot.path).with_suffix(".png")
+        path.write_bytes(to_png(bytestring=plot.svg.encode(), scale=2))

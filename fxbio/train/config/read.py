@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,7 @@ from fxbio.policy.keys import Key
 from fxbio.policy.options import fits, option_descriptions, rule_options
 from fxbio.policy.positions import Node
 from fxbio.train.checked import NEAR_RECIPE, FieldError
-from fxbio.userfile import anchored
+from fxbio.userfile import anchored, anchored_path
 
 __all__ = ["is_word", "read_section"]
 
@@ -126,7 +125,7 @@ def is_word(hint: Any) -> bool:
 def _read_path(node: Node, name: str) -> Path:
     if not isinstance(node.value, str):
         raise _wrong(node, name, "a path")
-    return _absolute(node.value, node)
+    return anchored_path(node.value, node.folder)
 
 
 def _read_plain(node: Node, hint: Any, name: str) -> Any:
@@ -186,8 +185,3 @@ def _anchored(value: Any, node: Node) -> Any:
     if isinstance(value, Mapping) and isinstance(node.value, dict):
         return {key: _anchored(item, node.value[key]) for key, item in value.items()}
     return value
-
-
-def _absolute(path: str, node: Node) -> Path:
-    """Relative to the file that a value stands in; for arguments to the working directory."""
-    return Path(os.path.normpath(node.folder.absolute() / Path(path).expanduser()))

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from fxbio.study.ablation import write_png, write_results
+from fxbio.study.ablation import write_results
 from fxbio.study.ablation.cells import Cell
 from fxbio.study.ablation.folder import Index, StudyFolder
 from fxbio.study.ablation.history import GRADIENT_ANGLE, LOSS, WEIGHT_ANGLE, read_history
@@ -192,8 +192,7 @@ def test_plots_as_png(ninety: StudyFolder, monkeypatch: pytest.MonkeyPatch) -> N
     converter = SimpleNamespace(svg2png=lambda bytestring, scale: b"PNG of " + bytestring)
     monkeypatch.setitem(sys.modules, "cairosvg", converter)
     results = summarise(ninety.read_index(), {})
-    write_results(results, ninety.path)
-    write_png(results, ninety.path)
+    write_results(results, ninety.path, png=True)
     plots = [path for path in ninety.path.rglob("*.svg") if path.name != "base.svg"]
     assert len(plots) == 2 * 5
     for plot in plots:
