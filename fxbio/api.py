@@ -15,6 +15,7 @@ from fxbio.bind.install import bound_modules, uninstall
 from fxbio.errors import ModelError, PassError, PolicyError
 from fxbio.graph.capture import capture, example_inputs_for
 from fxbio.graph.preconditions import check_capturable
+from fxbio.graph.preserve import outside_inference_mode
 from fxbio.passes import DEFAULT_PIPELINE, Pipeline, Program
 from fxbio.passes.pipeline import Observer
 from fxbio.policy import Plan, Policy, resolve
@@ -43,6 +44,7 @@ def plan(model: nn.Module, policy: Policy, example_inputs: Any = None) -> Plan:
     return resolve(policy, capture(model, example_inputs))
 
 
+@outside_inference_mode()
 def transform(
     model: nn.Module,
     policy: Policy | Plan,

@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch import nn
 from torch.utils._pytree import tree_map
 
 from fxbio.errors import CaptureError, FxbioError, ModelError
 from fxbio.graph.default_inputs import default_inputs
+from fxbio.graph.fake_run import run_fake
 from fxbio.graph.frames import origin_of_exception
 from fxbio.graph.inputs import INPUT_HELP, ExampleInputs, as_example_inputs
 from fxbio.graph.islands import find_islands
 from fxbio.graph.model_graph import ModelGraph
 from fxbio.graph.preconditions import check_capturable
-from fxbio.graph.preserve import preserved, undone_writes
+from fxbio.graph.preserve import preserved
 from fxbio.graph.recorder import Recorder
 from fxbio.graph.recording import Recording
 from fxbio.graph.site import Unreachable
 from fxbio.graph.sites import SiteBuilder
 from fxbio.graph.taint import WeightTaint
 
-__all__ = ["capture", "example_inputs_for", "preserved", "run_for_structure"]
+__all__ = ["capture", "example_inputs_for", "run_for_structure"]
 
 R = TypeVar("R")
 
@@ -92,16 +90,20 @@ def run_for_structure(model: nn.Module, inputs: ExampleInputs, run: Callable[[An
     Any exception may be the model's reaction to a tensor without values, so the real run decides
     what is a genuine error. The model is in training mode meanwhile and is left as it was.
 
+    Args:
+        model: any module.
+        inputs: of its forward.
+        run: calls the model. What it returns holds no tensor that it made, or it runs on real ones.
+
     Raises:
         CaptureError: when the real run raises.
     """
-    # What has no fake operand is really computed, such as a count of batches in a buffer.
-    undone = undone_writes(model, (inputs.args, dict(inputs.kwargs)))
-    with preserved(model), undone, contextlib.suppress(*_MAY_NEED_VALUES):
-        return _run_fake(inputs, run)
+    found = run_fake(model, inputs, run)
+    if found is not None:
+        return found[0]
     args, kwargs = tree_map(lambda value: value, (inputs.args, dict(inputs.kwargs)))
     try:
-        with preserved(model), undone_writes(model, (args, kwargs)):
+        with preserved(model, (args, kwargs)):
             return run(args, kwargs)
     except FxbioError:
         raise
@@ -112,27 +114,6 @@ def run_for_structure(model: nn.Module, inputs: ExampleInputs, run: Callable[[An
             notes=[f"raised at {origin}"] if origin else [],
             help="check the example input: its number, shapes and dtypes (--input of commands)",
         ) from error
-
-
-_MAY_NEED_VALUES = (Exception,)
-
-
-def _run_fake(inputs: ExampleInputs, run: Callable[[Any, Any], R]) -> R:
-    mode = FakeTensorMode(allow_non_fake_inputs=True)
-    real = (inputs.args, dict(inputs.kwargs))
-    args, kwargs = tree_map(lambda v: mode.from_tensor(v) if isinstance(v, Tensor) else v, real)
-    with _quiet(logging.getLogger("torch._subclasses.fake_tensor")), mode:
-        return run(args, kwargs)
-
-
-@contextlib.contextmanager
-def _quiet(logger: logging.Logger) -> Iterator[None]:
-    """Without a logger that prints a traceback of what may be no error, or will be reported."""
-    before, logger.disabled = logger.disabled, True
-    try:
-        yield
-    finally:
-        logger.disabled = before
 
 
 def _record(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Recording:

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from fxbio.errors import ModelError
 
@@ -37,11 +39,25 @@ def as_example_inputs(value: object) -> ExampleInputs:
     """Example inputs from what people naturally pass.
 
     A tensor is the only argument, a tuple or a list holds the positional arguments, a mapping the
-    keyword arguments. A model whose one argument is itself a list takes ``([a, b],)``.
+    keyword arguments. A model whose one argument is itself a list takes ``([a, b],)``. Tensors made
+    under ``torch.inference_mode`` are copied, for autograd does not take them.
 
     Raises:
         ModelError: for anything else.
     """
+    inputs = _as_arguments(value)
+    arguments = (inputs.args, dict(inputs.kwargs))
+    if not any(isinstance(leaf, Tensor) and leaf.is_inference() for leaf in tree_leaves(arguments)):
+        return inputs
+    return ExampleInputs(*tree_map_only(Tensor, _for_autograd, arguments))
+
+
+def _for_autograd(tensor: Tensor) -> Tensor:
+    with torch.inference_mode(False):
+        return tensor.clone() if tensor.is_inference() else tensor
+
+
+def _as_arguments(value: object) -> ExampleInputs:
     if isinstance(value, ExampleInputs):
         return value
     if isinstance(value, Tensor):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 import torch
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
@@ -30,6 +32,14 @@ def check_capturable(model: object) -> None:
             raise ModelError(
                 f"parameter '{name}' is on the meta device and has no values",
                 help="materialise the model first: model.to_empty(device=...) and initialise it",
+            )
+    for name, held in chain(model.named_parameters(), model.named_buffers()):
+        if held.is_inference():
+            raise ModelError(
+                f"'{name}' of the model was made under torch.inference_mode and cannot take part in "
+                "training",
+                help="build the model outside of torch.inference_mode; or load the state_dict() of "
+                "this one into a model that was",
             )
 
 

@@ -5,123 +5,121 @@ from __future__ import annotations
 import contextlib
 import random
 import sys
-from collections import deque
-from collections.abc import Callable, Iterator
-from itertools import chain
+from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
+from torch.nn.modules import module as module_hooks
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
-from fxbio.graph.taint import plain_tensors, tensors_in
+from fxbio.graph.state import Restore, owned_state, restore_of
+from fxbio.graph.taint import tensors_in
 
-__all__ = ["preserved", "undone_writes"]
+__all__ = ["outside_inference_mode", "preserved", "state_of"]
 
-Restore = Callable[[], None]
+_HOOKS_OF_ALL = (
+    module_hooks._global_forward_pre_hooks,
+    module_hooks._global_forward_hooks,
+    module_hooks._global_backward_pre_hooks,
+    module_hooks._global_backward_hooks,
+)
 
 
 @contextlib.contextmanager
-def preserved(model: nn.Module) -> Iterator[None]:
-    """Training mode inside; outside every attribute, mode and the random state as before.
+def preserved(
+    model: nn.Module, inputs: Any = (), *, training: bool = True, watched: bool = True
+) -> Iterator[None]:
+    """Training mode inside; outside the model, its inputs and the random state as before.
 
-    A forward may set attributes (caches, counters), and on fake tensors it would leave fake ones.
-    Containers keep their identity: handles of hooks and closures hold on to them.
+    Put back are attributes and modes; values, gradients and ``requires_grad`` of tensors; and what
+    is in containers, plain objects and closures that the model or a hook of it holds. All of it
+    begins before ``train()`` is called, which in classes of the user may merge or swap weights.
+
+    Args:
+        model: any module.
+        inputs: what it will be called with, in containers.
+        training: the mode inside; ``False`` for evaluation mode.
+        watched: copy a tensor when it is first written to, so that the others are not copied. A
+            dispatch mode watches, under which torch chooses other kernels here and there; without
+            it all tensors are copied at once.
     """
-    restore = [_attributes(module) for module in model.modules()]
-    restore += [_storage(tensor) for tensor in chain(model.parameters(), model.buffers())]
+    state = state_of(model, inputs)
+    tensors = [value for value in state if isinstance(value, Tensor)]
+    restore = [*filter(None, map(restore_of, state)), *map(_restore_tensor, tensors)]
     restore += _random_states()
     devices = sorted({p.device for p in model.parameters() if p.is_cuda}, key=str)
+    guard = _WriteGuard(tensors)
+    if not watched:
+        guard.keep_all()
     try:
-        with torch.random.fork_rng(devices):
-            model.train()
+        with (
+            torch.random.fork_rng(devices),
+            outside_inference_mode(),
+            guard if watched else _NO_GUARD,
+        ):
+            model.train() if training else model.eval()
             yield
     finally:
+        guard.undo()
         for undo in restore:
             undo()
 
 
-def _attributes(module: nn.Module) -> Restore:
-    attributes = vars(module)
-    before = dict(attributes)
-    contents = [undo for value in before.values() for undo in _contents(value)]
-
-    def undo() -> None:
-        attributes.clear()
-        attributes.update(before)
-        for restore in contents:
-            restore()
-
-    return undo
+_NO_GUARD = contextlib.nullcontext()
 
 
-def _contents(value: Any) -> Iterator[Restore]:
-    """How to restore what is in a container, and in the containers in it."""
-    if isinstance(value, dict):
-        yield _refill(value, dict(value), value.update)
-        children: Any = value.values()
-    elif isinstance(value, list | deque):
-        yield _refill(value, list(value), value.extend)
-        children = value
-    elif isinstance(value, set):
-        yield _refill(value, set(value), value.update)
+def state_of(model: nn.Module, inputs: Any = ()) -> list[Any]:
+    """The state that a model owns, with that of its inputs and of hooks on all modules."""
+    return list(owned_state([model, *_HOOKS_OF_ALL, inputs]))
+
+
+@contextlib.contextmanager
+def outside_inference_mode() -> Iterator[None]:
+    """Leave ``torch.inference_mode``, in which no gradient and no parameter can be made."""
+    inference = torch.is_inference_mode_enabled()
+    with torch.inference_mode(False) if inference else contextlib.nullcontext():
+        yield
+
+
+def _restore_tensor(tensor: Tensor) -> Restore:
+    """Undoes assignments to ``data``, ``grad`` and ``requires_grad``."""
+    return partial(
+        _reset, tensor, tensor.data, tensor.requires_grad, tensor.grad if tensor.is_leaf else None
+    )
+
+
+def _reset(tensor: Tensor, data: Tensor, learns: bool, gradient: Tensor | None) -> None:
+    if _place(tensor) != _place(data):
+        tensor.data = data
+    if not tensor.is_leaf:
         return
-    else:
-        children = value if isinstance(value, tuple) else ()
-    for child in tuple(children):
-        yield from _contents(child)
+    if tensor.requires_grad != learns:
+        tensor.requires_grad_(learns)
+    if tensor.grad is not gradient:
+        tensor.grad = gradient
 
 
-def _refill(container: Any, before: Any, fill: Callable[[Any], Any]) -> Restore:
-    def undo() -> None:
-        container.clear()
-        fill(before)
-
-    return undo
-
-
-def _storage(tensor: Tensor) -> Restore:
-    """Undoes an assignment to ``tensor.data``."""
-    before = tensor.data
-
-    def undo() -> None:
-        if tensor.data_ptr() != before.data_ptr():
-            tensor.data = before
-
-    return undo
+def _place(tensor: Tensor) -> tuple[Any, ...]:
+    place = (tensor.data_ptr(), tensor.stride()) if tensor.layout is torch.strided else ()
+    return (tensor.dtype, tensor.shape, place)
 
 
 def _random_states() -> list[Restore]:
     """The generators of Python and numpy, which decide about dropped layers too."""
-    state = random.getstate()
-    restore: list[Restore] = [lambda: random.setstate(state)]
+    restore: list[Restore] = [partial(random.setstate, random.getstate())]
     numpy: Any = sys.modules.get("numpy")
     if numpy is not None:
-        drawn = numpy.random.get_state()
-        restore.append(lambda: numpy.random.set_state(drawn))
+        restore.append(partial(numpy.random.set_state, numpy.random.get_state()))
     return restore
-
-
-@contextlib.contextmanager
-def undone_writes(model: nn.Module, inputs: Any) -> Iterator[None]:
-    """Take back every write into a tensor of the model or of its inputs.
-
-    What is never written is never copied.
-    """
-    plain = (tensor for _, tensor in plain_tensors(model))
-    guard = _WriteGuard(chain(model.parameters(), model.buffers(), plain, tensors_in(inputs)))
-    try:
-        with guard:
-            yield
-    finally:
-        guard.undo()
 
 
 class _WriteGuard(TorchDispatchMode):
     """Copies the storage of known tensors before their first write."""
 
-    def __init__(self, tensors: Iterator[Tensor]) -> None:
+    def __init__(self, tensors: Iterable[Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._known = {StorageWeakRef(t.untyped_storage()): t.untyped_storage() for t in tensors}
         self._before: dict[StorageWeakRef, torch.UntypedStorage] = {}
@@ -132,6 +130,10 @@ class _WriteGuard(TorchDispatchMode):
             self._keep(tensor)
         return func(*args, **kwargs)
 
+    def keep_all(self) -> None:
+        """Copy every known storage."""
+        self._before = {key: storage.clone() for key, storage in self._known.items()}
+
     def _keep(self, tensor: Tensor) -> None:
         key = StorageWeakRef(tensor.untyped_storage())
         if key in self._known and key not in self._before:
@@ -139,8 +141,14 @@ class _WriteGuard(TorchDispatchMode):
                 self._before[key] = self._known[key].clone()
 
     def undo(self) -> None:
+        """Write back what differs; the rest may be mapped from a file."""
         for key, before in self._before.items():
-            self._known[key].copy_(before)
+            if not torch.equal(_bytes(self._known[key]), _bytes(before)):
+                self._known[key].copy_(before)
+
+
+def _bytes(storage: torch.UntypedStorage) -> Tensor:
+    return torch.empty(0, dtype=torch.uint8, device=storage.device).set_(storage)
 
 
 _STATISTICS = {torch.ops.aten.native_batch_norm, torch.ops.aten.cudnn_batch_norm}

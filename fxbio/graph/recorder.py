@@ -87,6 +87,7 @@ class Recorder(TorchFunctionMode):
         self._table.graph.output(self._table.arguments(output))
         self._recording.constants = dict(self._table.constants)
         self._findings.settle()
+        del self._regions  # it refers back, and the tensors of the pass would outlive it
         return self._recording
 
     # Modules

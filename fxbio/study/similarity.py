@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from fxbio.errors import ModelError
 from fxbio.graph.inputs import as_example_inputs
+from fxbio.graph.preserve import preserved
 from fxbio.study.tables import TableResult
 
 __all__ = ["LayerSimilarity", "Similarity", "linear_cka", "rsa", "similarity"]
@@ -119,24 +120,21 @@ def _with_parameters(model: nn.Module) -> set[str]:
     return set(owning)
 
 
-@torch.no_grad()
 def _outputs(model: nn.Module, inputs: Any, layers: set[str]) -> dict[str, Tensor]:
     """What layers put out, in order of execution."""
     found: dict[str, Tensor] = {}
     given = as_example_inputs(inputs)
-    modes = [(module, module.training) for module in model.modules()]
     hooks = [
         module.register_forward_hook(lambda m, args, out, name=name: _keep(found, name, out))
         for name, module in model.named_modules()
         if name in layers
     ]
     try:
-        model.eval()(*given.args, **given.kwargs)
+        with preserved(model, vars(given), training=False), torch.no_grad():
+            model(*given.args, **given.kwargs)
     finally:
         for hook in hooks:
             hook.remove()
-        for module, mode in modes:
-            module.training = mode
     return found
 
 

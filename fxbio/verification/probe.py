@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -151,8 +152,8 @@ class OpProbe(TorchFunctionMode):
         arrival = Arrival(arguments["name"], receiver, projection, feedback)
         tap = receiver.view_as(receiver)
         if tap.requires_grad:
-            tap.register_hook(lambda error: setattr(arrival, "sent", error.detach()))
-            receiver.register_hook(lambda error: setattr(arrival, "arrived", error.detach()))
+            tap.register_hook(_noting(arrival, "sent"))
+            receiver.register_hook(_noting(arrival, "arrived"))
         out: Tensor = func(*{**arguments, key: tap}.values())
         self._arrivals[out] = arrival
         return out
@@ -188,6 +189,18 @@ def _autocast(tensor: Tensor) -> AbstractContextManager[Any]:
 
 def _gets_gradient(value: Any) -> bool:
     return isinstance(value, Tensor) and value.requires_grad
+
+
+def _noting(arrival: Arrival, name: str) -> Callable[[Tensor], None]:
+    """A hook that lets go of the arrival, which holds the tensor that the hook is on."""
+    known = weakref.ref(arrival)
+
+    def hook(error: Tensor) -> None:
+        noted = known()
+        if noted is not None:
+            setattr(noted, name, error.detach())
+
+    return hook
 
 
 def _keep_in(gradients: dict[str, Tensor], key: str) -> Callable[[Tensor], None]:

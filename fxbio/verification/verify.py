@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from fxbio.bind.install import backprop
-from fxbio.graph.capture import preserved
 from fxbio.graph.inputs import as_example_inputs
+from fxbio.graph.preserve import outside_inference_mode, preserved
 from fxbio.graph.taint import tensors_in
 from fxbio.ops.labels import unchecked_labels
 from fxbio.policy.plan import Assignment, Plan
@@ -38,6 +37,7 @@ _TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 4e-2, to
 """Largest difference from the oracle that rounding explains, relative to the largest entry."""
 
 
+@outside_inference_mode()
 def verify(model: nn.Module, example_inputs: Any = None) -> Verification:
     """Compare every rewritten site of a transformed model with the oracle.
 
@@ -63,7 +63,9 @@ def verify(model: nn.Module, example_inputs: Any = None) -> Verification:
         expected = _outputs(model, args, kwargs)
     outputs = _outputs(model, args, kwargs)
     witness = Witness(model)
-    with _untouched(model):
+    with preserved(model, (args, kwargs)):
+        for parameter in model.parameters():
+            parameter.grad = None
         results = list(tensors_in(witness.run(model, args, kwargs)))
         with witness.probe, unchecked_labels():  # a random error is that of no labels
             _backward(results)
@@ -73,25 +75,8 @@ def verify(model: nn.Module, example_inputs: Any = None) -> Verification:
 
 def _outputs(model: nn.Module, args: Any, kwargs: Any) -> list[Tensor]:
     """The outputs without a witness, under whom torch chooses other kernels here and there."""
-    with _untouched(model), torch.enable_grad():
+    with preserved(model, (args, kwargs), watched=False), torch.enable_grad():
         return [t.detach() for t in tensors_in(model(*args, **kwargs))]
-
-
-@contextlib.contextmanager
-def _untouched(model: nn.Module) -> Iterator[None]:
-    buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
-    gradients = [(parameter, parameter.grad) for parameter in model.parameters()]
-    try:
-        for parameter, _ in gradients:
-            parameter.grad = None
-        with preserved(model):
-            yield
-    finally:
-        for parameter, gradient in gradients:
-            parameter.grad = gradient
-        with torch.no_grad():
-            for buffer, value in buffers:
-                buffer.copy_(value)
 
 
 def _backward(outputs: list[Tensor]) -> None:

@@ -62,14 +62,13 @@ def check_witness(model: nn.Module, plan: Plan, inputs: ExampleInputs) -> int:
         VerificationError: naming the sites that run backprop instead, or did not run.
     """
 
-    def run(args: Any, kwargs: Any) -> Witness:
+    def run(args: Any, kwargs: Any) -> tuple[list[str], set[str]]:
         witness = Witness(model)
         witness.run(model, args, kwargs)
-        return witness
+        faults, weights = find_faults(plan, witness)
+        return faults + route_faults(model, plan, witness.probe.deliveries), weights
 
-    witness = run_for_structure(model, inputs, run)
-    faults, weights = find_faults(plan, witness)
-    faults += route_faults(model, plan, witness.probe.deliveries)
+    faults, weights = run_for_structure(model, inputs, run)
     weights |= {a.site.weight for a in plan.rewritten("broadcast", "local")}
     if faults:
         raise VerificationError(

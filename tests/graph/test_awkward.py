@@ -18,7 +18,7 @@ from fxbio.errors import UnreachableWeightError
 from fxbio.graph.capture import run_for_structure
 from fxbio.graph.default_inputs import default_inputs
 from fxbio.graph.inputs import ExampleInputs
-from fxbio.graph.preserve import preserved, undone_writes
+from fxbio.graph.preserve import preserved
 from fxbio.graph.site import Site
 from fxbio.graph.taint import WeightTaint, tensors_in
 from fxbio.passes import DEFAULT_PIPELINE, Program
@@ -202,7 +202,7 @@ def test_a_whole_graph_runs_like_the_model(case: Awkward, model: nn.Module) -> N
     emitted = programs[-1].emitted[""]
     tensors = list(tensors_in((inputs.args, inputs.kwargs)))
     expected, wanted = outputs_and_gradients(model, *inputs.args, **inputs.kwargs)
-    with preserved(model), undone_writes(model, tensors):
+    with preserved(model, tensors):
         torch.manual_seed(0)
         found = list(tensors_in(emitted(*(t.clone() for t in tensors))))
         found_gradients = gradients(found, model)
@@ -215,7 +215,7 @@ def test_a_whole_graph_runs_like_the_model(case: Awkward, model: nn.Module) -> N
 def outputs_and_gradients(
     model: nn.Module, *args: Any, **kwargs: Any
 ) -> tuple[list[Tensor], dict[str, Tensor]]:
-    with preserved(model), undone_writes(model, (args, kwargs)):
+    with preserved(model, (args, kwargs)):
         torch.manual_seed(0)
         outputs = list(tensors_in(model(*args, **kwargs)))
         return [t.detach() for t in outputs], gradients(outputs, model)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from fxbio.bind.binding import BINDING, resolve_attribute
 from fxbio.bind.install import bound_modules, feedback_weights
 from fxbio.graph.inputs import as_example_inputs
+from fxbio.graph.preserve import outside_inference_mode
 from fxbio.ops.labels import unchecked_labels
 from fxbio.policy.plan import Assignment, Plan
 from fxbio.record.record import record_of
@@ -28,6 +29,7 @@ _FLOOR = 1e-6
 """Of the largest gradient of a site under backprop; single precision rounds at 1e-7."""
 
 
+@outside_inference_mode()
 def alignment(model: nn.Module, inputs: Any = None, targets_or_loss: Any = None) -> Alignment:
     """Compare every site of a transformed model with backprop, on one batch.
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from fxbio.bind.install import backprop
-from fxbio.graph.capture import preserved
 from fxbio.graph.inputs import ExampleInputs
+from fxbio.graph.preserve import preserved
 from fxbio.verification.probe import OpCall
 from fxbio.verification.witness import Witness
 
@@ -27,7 +26,7 @@ def rule_pass(
 ) -> tuple[Gradients, list[OpCall]]:
     """Gradients under the rules, and every call of a rule op with the errors that passed it."""
     witness = Witness(model)
-    with _untouched(model):
+    with preserved(model, vars(inputs)):
         value = loss(witness.run(model, inputs.args, dict(inputs.kwargs)))
         with witness.probe:
             gradients = _gradients(model, value)
@@ -38,7 +37,7 @@ def backprop_pass(
     model: nn.Module, inputs: ExampleInputs, loss: Callable[[Any], Tensor]
 ) -> tuple[Gradients, float]:
     """Gradients of the same model with its rules switched off, and the seconds that they took."""
-    with backprop(model), _untouched(model), torch.enable_grad():
+    with backprop(model), preserved(model, vars(inputs), watched=False), torch.enable_grad():
         began = time.perf_counter()
         gradients = _gradients(model, loss(model(*inputs.args, **inputs.kwargs)))
         return gradients, time.perf_counter() - began
@@ -49,16 +48,3 @@ def _gradients(model: nn.Module, loss: Tensor) -> Gradients:
     learning = {name: p for name, p in model.named_parameters() if p.requires_grad}
     found: Any = torch.autograd.grad(loss, list(learning.values()), allow_unused=True)
     return {n: g.detach() for n, g in zip(learning, found, strict=True) if g is not None}
-
-
-@contextlib.contextmanager
-def _untouched(model: nn.Module) -> Iterator[None]:
-    """Training mode inside, and the same random numbers each time; all is as before afterwards."""
-    buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
-    try:
-        with preserved(model):
-            yield
-    finally:
-        with torch.no_grad():
-            for buffer, value in buffers:
-                buffer.copy_(value)

@@ -10,6 +10,7 @@ from torch import nn
 
 from fxbio.graph.capture import capture, example_inputs_for, run_for_structure
 from fxbio.graph.preconditions import check_capturable
+from fxbio.graph.preserve import outside_inference_mode
 from fxbio.graph.site import Site
 from fxbio.ops.labels import unchecked_labels
 from fxbio.policy.plan import Assignment, Plan
@@ -32,6 +33,7 @@ _TRANSPORTS: dict[Level, Transport] = {
 }
 
 
+@outside_inference_mode()
 def audit(model: nn.Module, example_inputs: Any = None, loss: Loss | None = None) -> Audit:
     """List what the backward pass of a training step reads of the forward weights.
 

@@ -1,0 +1,106 @@
+"""Running a model on fake tensors, and taking back what its own code keeps of them."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.utils._pytree import tree_map
+
+from fxbio.errors import CaptureError
+from fxbio.graph.frames import user_origin
+from fxbio.graph.inputs import ExampleInputs
+from fxbio.graph.preserve import preserved, state_of
+from fxbio.graph.shared_state import SharedState
+from fxbio.graph.taint import tensors_in
+
+__all__ = ["run_fake"]
+
+R = TypeVar("R")
+
+
+def run_fake(
+    model: nn.Module, inputs: ExampleInputs, run: Callable[[Any, Any], R]
+) -> tuple[R] | None:
+    """Call ``run(args, kwargs)`` on fake inputs.
+
+    The code of a user may keep fake tensors: in a cache, a global, an object. They are taken back.
+    Where that is not possible they raise a ``CaptureError`` as soon as anything is done with them.
+
+    Returns:
+        What it returned; ``None`` where it raised, and where a fake tensor was alive after it, in
+        what it returned or elsewhere.
+    """
+    real = (inputs.args, dict(inputs.kwargs))
+    shared = SharedState(state_of(model, real))
+    mode = _TrackedFakeMode()
+    found: tuple[R] | None = None
+    # Any exception may be the model's reaction to a tensor without values.
+    with preserved(model, real), contextlib.suppress(Exception):
+        with _quiet(logging.getLogger("torch._subclasses.fake_tensor")), mode:
+            found = (run(*tree_map(mode.faked, real)),)
+    mode.closed = True
+    if mode.left_any():
+        found = None
+        shared.restore(mode.made)
+    return found
+
+
+@contextlib.contextmanager
+def _quiet(logger: logging.Logger) -> Iterator[None]:
+    """Without a logger that prints a traceback of what may be no error, or will be reported."""
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
+
+
+class _TrackedFakeMode(FakeTensorMode):
+    """Refers weakly to every tensor that it makes."""
+
+    def __init__(self) -> None:
+        super().__init__(allow_non_fake_inputs=True)
+        self.closed = False
+        self._made: list[weakref.ref[Tensor]] = []
+
+    def faked(self, value: Any) -> Any:
+        """A tensor without values for one with them; anything else as it is."""
+        return self._tracked(self.from_tensor(value)) if isinstance(value, Tensor) else value
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if self.closed:
+            raise _left_behind()
+        return self._tracked(super().__torch_dispatch__(func, types, args, kwargs))
+
+    def _tracked(self, out: Any) -> Any:
+        self._made += [weakref.ref(tensor) for tensor in tensors_in(out) if self.made(tensor)]
+        return out
+
+    def made(self, value: Any) -> bool:
+        """Whether a value is a tensor of this mode."""
+        return isinstance(value, FakeTensor) and value.fake_mode is self
+
+    def left_any(self) -> bool:
+        """Whether something still refers to a tensor; garbage is collected if need be."""
+        if self._any_alive():
+            gc.collect()
+        return self._any_alive()
+
+    def _any_alive(self) -> bool:
+        return any(made() is not None for made in self._made)
+
+
+def _left_behind() -> CaptureError:
+    return CaptureError(
+        "a tensor without values is used, which the forward kept when it was captured",
+        notes=[f"used at {origin}"] if (origin := user_origin()) else [],
+        help="build the model anew and run it once on an input before it is captured, so that what "
+        "it keeps has values; or let it keep tensors in attributes of modules or in globals",
+    )
