@@ -24,6 +24,8 @@ __all__ = ["run_fake"]
 
 R = TypeVar("R")
 
+_LOGGER = logging.getLogger("torch._subclasses.fake_tensor")
+
 
 def run_fake(
     model: nn.Module, inputs: ExampleInputs, run: Callable[[Any, Any], R]
@@ -42,9 +44,8 @@ def run_fake(
     mode = _TrackedFakeMode()
     found: tuple[R] | None = None
     # Any exception may be the model's reaction to a tensor without values.
-    with preserved(model, real), contextlib.suppress(Exception):
-        with _quiet(logging.getLogger("torch._subclasses.fake_tensor")), mode:
-            found = (run(*tree_map(mode.faked, real)),)
+    with preserved(model, real), contextlib.suppress(Exception), _quiet(_LOGGER), mode:
+        found = (run(*tree_map(mode.faked, real)),)
     mode.closed = True
     if mode.left_any():
         found = None

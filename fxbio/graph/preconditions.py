@@ -36,8 +36,7 @@ def check_capturable(model: object) -> None:
     for name, held in chain(model.named_parameters(), model.named_buffers()):
         if held.is_inference():
             raise ModelError(
-                f"'{name}' of the model was made under torch.inference_mode and cannot take part in "
-                "training",
+                f"'{name}' was made under torch.inference_mode and cannot take part in training",
                 help="build the model outside of torch.inference_mode; or load the state_dict() of "
                 "this one into a model that was",
             )

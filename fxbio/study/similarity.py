@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -124,21 +125,15 @@ def _outputs(model: nn.Module, inputs: Any, layers: set[str]) -> dict[str, Tenso
     """What layers put out, in order of execution."""
     found: dict[str, Tensor] = {}
     given = as_example_inputs(inputs)
-    hooks = [
-        module.register_forward_hook(lambda m, args, out, name=name: _keep(found, name, out))
-        for name, module in model.named_modules()
-        if name in layers
-    ]
-    try:
-        with preserved(model, vars(given), training=False), torch.no_grad():
-            model(*given.args, **given.kwargs)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with preserved(model, vars(given), training=False), torch.no_grad():  # takes hooks off, too
+        for name, module in model.named_modules():
+            if name in layers:
+                module.register_forward_hook(partial(_keep, found, name))
+        model(*given.args, **given.kwargs)
     return found
 
 
-def _keep(found: dict[str, Tensor], name: str, out: Any) -> None:
+def _keep(found: dict[str, Tensor], name: str, module: nn.Module, args: Any, out: Any) -> None:
     if isinstance(out, Tensor):
         found[name] = out.detach().clone()
 
