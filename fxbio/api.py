@@ -57,7 +57,9 @@ def transform(
     """Give every weight of a model the learning rule that a policy or a plan says.
 
     The result is the same kind of object with the same parameters: any training loop trains it,
-    and stock checkpoints load into it. Either everything is done or nothing.
+    and stock checkpoints load into it. Either everything is done or nothing. The forward and the
+    hooks of the model run several times meanwhile, on fake tensors where that is possible; what
+    they count or write outside of the model stays counted and written.
 
     Args:
         model: any module that is not transformed yet.

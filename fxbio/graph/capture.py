@@ -36,8 +36,10 @@ def capture(model: nn.Module, example_inputs: Any = None) -> ModelGraph:
 
     The pass runs on fake tensors, so it costs no arithmetic. Where the forward needs values (a
     branch on data, a detector's post-processing) it runs once more on real ones, and the modules
-    that read values are listed as unreachable with file, line and reason. Parameters, buffers,
-    modes and the random state are left as they were.
+    that read values are listed as unreachable with file, line and reason. The same is done where
+    the forward keeps a fake tensor, which is taken back. The model is left as it was, with all that
+    it and its hooks hold, and so is the random state; what its code counts or keeps elsewhere, in
+    globals and files, is not.
 
     Args:
         model: any module.
@@ -49,8 +51,8 @@ def capture(model: nn.Module, example_inputs: Any = None) -> ModelGraph:
 
     Raises:
         ModelError: when the model cannot be captured as it is (compiled, wrapped in DDP, on the
-            meta device), or no example input is known.
-        CaptureError: when the forward raises.
+            meta device, made in inference mode), or no example input is known.
+        CaptureError: when the forward raises, or uses a fake tensor that it keeps out of reach.
     """
     check_capturable(model)
     inputs = example_inputs_for(model, example_inputs)

@@ -220,6 +220,21 @@ def test_writes_of_a_forward_are_undone(watched: bool) -> None:
     assert torch.equal(x, inputs())
 
 
+CALLS_SEEN: list[str] = []
+
+
+def test_code_of_the_user_runs_and_what_it_counts_elsewhere_stays_counted() -> None:
+    model, own = built(Frozen, training=True), []
+    model.register_forward_hook(lambda *_: CALLS_SEEN.append("hook"))
+    model.register_forward_hook(lambda *_: own.append("hook"))
+    CALLS_SEEN.clear()
+    transformed = fxbio.transform(model, POLICY, inputs())
+    assert len(CALLS_SEEN) >= 2
+    assert own == []
+    transformed(inputs())
+    assert own == ["hook"]
+
+
 # Inference mode
 
 

@@ -41,8 +41,8 @@ def alignment(model: nn.Module, inputs: Any = None, targets_or_loss: Any = None)
     branches backprop's own gradient may be rounding (arXiv 2606.21126).
 
     Backprop's gradients come from the same model with its rules switched off for one pass. Both
-    passes run in training mode, with the same random numbers. Gradients, buffers, modes and random
-    state are left as they were, and no copy of the model is made.
+    passes run in training mode, with the same random numbers. The model is left as it was, with
+    its gradients and modes, and so is the random state; its tensors are copied meanwhile.
 
     Args:
         model: a transformed model.
