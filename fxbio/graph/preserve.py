@@ -13,7 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn.modules import module as module_hooks
-from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+from torch.utils._python_dispatch import (
+    TorchDispatchMode,
+    _disable_current_modes,
+    is_traceable_wrapper_subclass,
+)
 
 from fxbio.graph.state import Restore, owned_state, restore_of
 from fxbio.graph.taint import tensors_in
@@ -121,12 +125,14 @@ class _WriteGuard(TorchDispatchMode):
 
     def __init__(self, tensors: Iterable[Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._known = {StorageWeakRef(t.untyped_storage()): t.untyped_storage() for t in tensors}
+        self._known = {
+            StorageWeakRef(t.untyped_storage()): t.untyped_storage() for t in _with_values(tensors)
+        }
         self._before: dict[StorageWeakRef, torch.UntypedStorage] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        for tensor in _written(func, args, kwargs):
+        for tensor in _with_values(_written(func, args, kwargs)):
             self._keep(tensor)
         return func(*args, **kwargs)
 
@@ -149,6 +155,17 @@ class _WriteGuard(TorchDispatchMode):
 
 def _bytes(storage: torch.UntypedStorage) -> Tensor:
     return torch.empty(0, dtype=torch.uint8, device=storage.device).set_(storage)
+
+
+def _with_values(tensors: Iterable[Tensor]) -> Iterator[Tensor]:
+    """The tensors that have a storage of their own; of wrappers, such as DTensor, the wrapped."""
+    for tensor in tensors:
+        if is_traceable_wrapper_subclass(tensor):
+            names, _ = tensor.__tensor_flatten__()
+            inner = (getattr(tensor, name) for name in names)
+            yield from _with_values(value for value in inner if isinstance(value, Tensor))
+        elif tensor.layout is torch.strided and not tensor.is_meta:
+            yield tensor
 
 
 _STATISTICS = {torch.ops.aten.native_batch_norm, torch.ops.aten.cudnn_batch_norm}

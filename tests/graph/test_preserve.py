@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.testing._internal.two_tensor import TwoTensor
 
 import fxbio
 from fxbio.errors import ModelError
@@ -202,6 +203,18 @@ def test_a_train_that_fails_half_way_is_undone(layer: type[Switching]) -> None:
     with pytest.raises(Exception, match="half way"):
         fxbio.plan(model, POLICY, inputs())
     assert everything(model) == before
+
+
+@pytest.mark.parametrize("watched", [True, False])
+def test_writes_into_wrapped_tensors_are_undone(watched: bool) -> None:
+    layer = nn.Linear(4, 4)
+    wrapped = TwoTensor(layer.weight.detach().clone(), layer.weight.detach().clone())
+    layer.weight = nn.Parameter(wrapped)
+    before = wrapped.a.clone()
+    with preserved(layer, watched=watched), torch.no_grad():
+        layer.weight.add_(1.0)
+    assert torch.equal(layer.weight.a, before)
+    assert torch.equal(layer.weight.b, before)
 
 
 @pytest.mark.parametrize("watched", [True, False])
