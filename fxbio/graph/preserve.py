@@ -157,7 +157,7 @@ def _bytes(storage: torch.UntypedStorage) -> Tensor:
     return torch.empty(0, dtype=torch.uint8, device=storage.device).set_(storage)
 
 
-def _with_values(tensors: Iterable[Tensor]) -> Iterator[Tensor]:
+def _with_values(tensors: Iterable[Any]) -> Iterator[Tensor]:
     """The tensors that have a storage of their own; of wrappers, such as DTensor, the wrapped."""
     for tensor in tensors:
         if is_traceable_wrapper_subclass(tensor):

@@ -168,7 +168,7 @@ def everything(model: nn.Module) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
-@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize("look", [name for name in LOOKS if name != "capture"])  # plan captures
 @pytest.mark.parametrize("layer", LAYERS)
 def test_looking_changes_nothing(layer: type[Switching], look: str, training: bool) -> None:
     model = built(layer, training=training)
@@ -179,7 +179,7 @@ def test_looking_changes_nothing(layer: type[Switching], look: str, training: bo
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
 @pytest.mark.parametrize("look", AT_RULES)
-@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("layer", [MergedInPlace, Transposed, ParametersSwapped, CopiedFromShadow])
 def test_looking_at_rules_changes_nothing(
     layer: type[Switching], look: str, training: bool
 ) -> None:
