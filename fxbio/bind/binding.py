@@ -68,6 +68,8 @@ class BoundWeight:
     """Seed of the policy, for redraws."""
     computed: bool = False
     """Whether the weight exists only while the forward runs."""
+    applied: bool = False
+    """Whether layers apply it to parameters or constants, the results being activations."""
     learned: str | None = None
     """Name of the parameter with the learned part, if there is one."""
     combine: Rule | None = None

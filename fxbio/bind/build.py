@@ -104,18 +104,24 @@ def build_bindings(
 ) -> dict[str, PendingModule]:
     """What each module must carry, by its path. Nothing is changed yet."""
     pending: dict[str, PendingModule] = {}
+    applied = plan.applied
     for assignment in plan.rewritten("asymmetric"):
         site, path = assignment.site, feedback[assignment.site.name]
         module = pending.setdefault(site.owner, PendingModule())
         constants = tuple(_relative(site.owner, n) for n in graph.buffers.get(site.name, ()))
-        _add_weight(module, site, path, constants, plan.seed)
+        _add_weight(module, site, path, constants, plan.seed, applied.issuperset(site.sources))
         if not path.rule.trains_weight:
             module.frozen += _trainable(model, site, module.frozen)
     return pending
 
 
 def _add_weight(
-    module: PendingModule, site: Site, path: FeedbackSpec, constants: tuple[str, ...], seed: int
+    module: PendingModule,
+    site: Site,
+    path: FeedbackSpec,
+    constants: tuple[str, ...],
+    seed: int,
+    applied: bool,
 ) -> None:
     if any(w.weight == site.weight and w.shape == path.shape for w in module.weights):
         return  # another use of the same weight
@@ -133,6 +139,7 @@ def _add_weight(
             feedback=buffer,
             seed=seed,
             computed=site.computed,
+            applied=applied,
             learned=parameter,
             combine=None if type(path.rule).path is Rule.path else path.rule,
         )

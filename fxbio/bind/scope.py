@@ -19,6 +19,7 @@ from fxbio.bind.forward import Forward
 from fxbio.bind.gradients import differentiated
 from fxbio.bind.retrace import proxy_in, record_as_leaf
 from fxbio.errors import UnreachableWeightError
+from fxbio.graph.applied import makes_activation
 from fxbio.graph.follow import REINDEXING, giving_values
 from fxbio.graph.functions import COMPOSITES, LinearCall, match_linear_call
 from fxbio.ops.functional import Backward
@@ -82,10 +83,8 @@ class RuleScope(TorchFunctionMode):
             with self:
                 return COMPOSITES[func](*args, **kwargs)
         call = match_linear_call(func, args, kwargs, self._is_weight)
-        if call is not None and self._meets_activation(call):
-            known = self._find(call.weight)
-            assert known is not None
-            return call.run(self._backward(known, call.weight))
+        if call is not None and self._applies(call):
+            return call.run(self._backward(self._known[call.weight], call.weight))
         out = func(*args, **kwargs)
         self._follow(func, args, kwargs, out)
         return out
@@ -93,11 +92,13 @@ class RuleScope(TorchFunctionMode):
     def _find(self, value: Any) -> _Known | None:
         return self._known.get(value) if isinstance(value, Tensor) else None
 
-    def _meets_activation(self, call: LinearCall) -> bool:
-        """Whether it is more than a product of known tensors, as in a power iteration."""
-        operands = [a for a in _operands(call.args) if a is not call.weight]
-        others = operands if call.op == "matmul" else operands[:1]
-        return any(self._find(operand) is None for operand in others)
+    def _applies(self, call: LinearCall) -> bool:
+        known = self._known[call.weight]
+        assert known.weight is not None
+        return makes_activation(call, self._is_activation, known.weight.applied)
+
+    def _is_activation(self, tensor: Tensor) -> bool:
+        return self._find(tensor) is None
 
     def _is_weight(self, value: Any) -> bool:
         known = self._find(value)

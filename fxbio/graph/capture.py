@@ -56,7 +56,7 @@ def capture(model: nn.Module, example_inputs: Any = None) -> ModelGraph:
     """
     check_capturable(model)
     inputs = example_inputs_for(model, example_inputs)
-    recording = run_for_structure(model, inputs, partial(_record, model))
+    recording = _recorded(model, inputs)
     sites, nodes, buffers = SiteBuilder(model, recording).build()
     graph = ModelGraph(
         name=type(model).__name__,
@@ -118,9 +118,21 @@ def run_for_structure(model: nn.Module, inputs: ExampleInputs, run: Callable[[An
         ) from error
 
 
-def _record(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Recording:
+def _recorded(model: nn.Module, inputs: ExampleInputs) -> Recording:
+    """Record a pass; once more where its end shows that a layer makes activations of parameters."""
+    applied: frozenset[str] = frozenset()
+    while True:
+        recording = run_for_structure(model, inputs, partial(_record, model, applied))
+        if recording.applied <= applied:
+            return recording
+        applied |= recording.applied
+
+
+def _record(
+    model: nn.Module, applied: frozenset[str], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Recording:
     taint = WeightTaint(model)
-    recorder = Recorder(model, taint)
+    recorder = Recorder(model, taint, applied)
     recorder.add_inputs((args, kwargs))
     with torch.enable_grad(), taint, recorder.active():
         output = model(*args, **kwargs)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from fxbio.graph.applied import makes_activation
 from fxbio.graph.follow import followed_parameter, giving_values
 from fxbio.graph.frames import checkpointed_within, user_origin
 from fxbio.graph.functions import LinearCall, weight_axes, weight_operand
@@ -31,7 +32,12 @@ class Findings:
     """Writes down uses of weights, and notices those that nothing accounts for."""
 
     def __init__(
-        self, model: nn.Module, recording: Recording, table: NodeTable, taint: WeightTaint
+        self,
+        model: nn.Module,
+        recording: Recording,
+        table: NodeTable,
+        taint: WeightTaint,
+        applied: frozenset[str],
     ) -> None:
         self.stack: list[int] = []
         """Indices of the module calls that the pass is in, outermost first."""
@@ -39,6 +45,7 @@ class Findings:
         self._recording = recording
         self._table = table
         self._taint = taint
+        self._applied = applied
         self._accounted = 0
         self._values_read = False
         self._products: list[RawUse] = []
@@ -57,17 +64,17 @@ class Findings:
         self._recording.uses.append(self._use(node, call, x, out, leaf))
         self._accounted = len(self._taint.uses)
 
-    def is_product(self, call: LinearCall, operands: list[Tensor]) -> bool:
-        """Whether a weight is multiplied with nothing but weights and constants.
-
-        Values that were read from a tensor may come back as any constant, so after that a tensor
-        of unknown origin is data.
-        """
-        others = [t for t in operands if t.dim() > 0] if call.op == "matmul" else operands[:1]
-        return not any(
-            self._taint.is_data(t) or (self._values_read and not self._taint.is_known(t))
-            for t in others
+    def is_product(self, call: LinearCall) -> bool:
+        """Whether a weight is multiplied with nothing but weights and constants."""
+        return not makes_activation(
+            call, self._is_activation, self._taint.parameters(call.weight) <= self._applied
         )
+
+    def _is_activation(self, tensor: Tensor) -> bool:
+        # Values that were read from a tensor may come back as any constant, so after that a
+        # tensor of unknown origin is data.
+        unknown = self._values_read and not self._taint.is_known(tensor)
+        return self._taint.is_data(tensor) or unknown
 
     def add_product(self, node: fx.Node, call: LinearCall, x: Tensor, out: Any) -> None:
         """Note a product of a weight with a constant: a step to another weight, or a use.
@@ -83,13 +90,17 @@ class Findings:
         """Decide about the products, when all uses are known."""
         recording = self._recording
         recording.seen = self._sources_since(0)
-        behind = _ancestors([use.operand for use in recording.uses if use.operand is not None])
+        behind = _behind_weights(recording.uses)
+        of_layers = _behind_weights([use for use in recording.uses if use.op != "matmul"])
         used = {source for use in recording.uses for source in use.sources}
         for product in self._products:
+            others = [n for n in product.node.all_input_nodes if n is not product.operand]
+            from_model = any(_from_model(node) for node in others)
+            if product.op != "matmul" and product.node not in of_layers and from_model:
+                recording.applied |= product.sources
             if product.node in behind:
                 continue
-            others = [n for n in product.node.all_input_nodes if n is not product.operand]
-            if any(_from_model(node) for node in others):
+            if from_model:
                 recording.uses.append(product)
             elif not used & product.sources:
                 recording.uses.append(replace(product, unreachable=_APPLIED_TO_CONSTANT))
@@ -112,6 +123,7 @@ class Findings:
             operand=operand,
             sources=sources,
             constants=self._taint.buffers(call.weight),
+            of_parameters=call.op != "matmul" and not self._is_activation(x),
             shape=tuple(call.weight.shape),
             feedback_shape=followed or tuple(call.weight.shape),
             input_shape=tuple(x.shape),
@@ -174,6 +186,11 @@ class Findings:
 
     def _sources_since(self, first: int) -> frozenset[str]:
         return frozenset().union(*(use.sources for use in self._taint.uses[first:]))
+
+
+def _behind_weights(uses: list[RawUse]) -> set[fx.Node]:
+    """The nodes that the weights of these uses are computed from."""
+    return _ancestors([use.operand for use in uses if use.operand is not None])
 
 
 def _ancestors(nodes: list[fx.Node]) -> set[fx.Node]:

@@ -36,18 +36,21 @@ _VALUE_READS = {
 class Recorder(TorchFunctionMode):
     """Records one forward pass of a model."""
 
-    def __init__(self, model: nn.Module, taint: WeightTaint) -> None:
+    def __init__(
+        self, model: nn.Module, taint: WeightTaint, applied: frozenset[str] = frozenset()
+    ) -> None:
         """Record nothing yet.
 
         Args:
             model: the module whose calls are recorded.
             taint: an active taint mode; it is asked which tensors are weights.
+            applied: weights that layers are known to apply to parameters and constants.
         """
         super().__init__()
         self._taint = taint
         self._table = NodeTable(model)
         self._recording = Recording(self._table.graph, self._table.nodes)
-        self._findings = Findings(model, self._recording, self._table, taint)
+        self._findings = Findings(model, self._recording, self._table, taint, applied)
         self._regions = Regions(self._add_region)
         self._paths = {id(module): path for path, module in model.named_modules()}
         self._stack = self._findings.stack
@@ -160,7 +163,7 @@ class Recorder(TorchFunctionMode):
             self._findings.add_if_applied(self._findings.path, reason)
             return out
         operands = [t for t in tensors_in((args, kwargs)) if t is not call.weight]
-        if self._findings.is_product(call, operands):
+        if self._findings.is_product(call):
             self._findings.add_product(node, call, operands[0], out)
             return out
         self._findings.add_use(node, call, operands[0] if operands else out, out)

@@ -57,6 +57,8 @@ class RawUse:
     unreachable: str | None
     constants: frozenset[str]
     """Buffers that the weight is also computed from."""
+    of_parameters: bool
+    """Whether a layer is applied to what is computed from parameters and constants alone."""
 
 
 @dataclass
@@ -72,3 +74,5 @@ class Recording:
     """Tensors that the graph refers to and the model does not own, by name."""
     seen: frozenset[str] = frozenset()
     """Parameters that the dispatcher saw applied to an activation."""
+    applied: frozenset[str] = frozenset()
+    """Parameters that layers apply to parameters, the results of which are activations."""

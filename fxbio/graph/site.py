@@ -99,6 +99,9 @@ class Site:
     feedback_shape: tuple[int, ...] = ()
     """Shape in which feedback is drawn: that of the parameter where its entries can be followed
     to the operation (a chunk takes its chunk of the feedback), else ``shape``."""
+    of_parameters: bool = False
+    """Whether a layer is applied to what is computed from parameters and constants alone, such as
+    learned queries. What it puts out is an activation all the same."""
 
     @property
     def computed(self) -> bool:

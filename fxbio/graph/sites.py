@@ -74,6 +74,7 @@ class SiteBuilder:
             produced=(-1,) if use.axes is None else use.axes[1],
             derived=use.weight is None,
             feedback_shape=use.feedback_shape,
+            of_parameters=use.of_parameters,
         )
 
     def _weight_name(self, use: RawUse) -> str:

@@ -99,6 +99,12 @@ class Plan:
         wanted = families or get_args(Family)
         return tuple(a for a, rule in ruled if rule.rewrites and rule.family in wanted)
 
+    @property
+    def applied(self) -> frozenset[str]:
+        """Weights that layers apply to parameters or constants, the results being activations."""
+        sites = (a.site for a in self.assignments if a.site.of_parameters)
+        return frozenset(source for site in sites for source in site.sources)
+
     def totals(self) -> tuple[RuleTotal, ...]:
         """Sites, weights and parameters by rule, in the order in which the rules appear.
 

@@ -62,7 +62,7 @@ def verify(model: nn.Module, example_inputs: Any = None) -> Verification:
             parameter.requires_grad_(learns)
         expected = _outputs(model, args, kwargs)
     outputs = _outputs(model, args, kwargs)
-    witness = Witness(model)
+    witness = Witness(model, record.plan)
     with preserved(model, (args, kwargs)):
         for parameter in model.parameters():
             parameter.grad = None

@@ -12,13 +12,16 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from fxbio.errors import VerificationError
+from fxbio.graph.applied import makes_activation
 from fxbio.graph.capture import run_for_structure
+from fxbio.graph.functions import match_linear_call
 from fxbio.graph.inputs import ExampleInputs
 from fxbio.graph.taint import WeightTaint
 from fxbio.policy.plan import Plan
-from fxbio.verification.probe import OpProbe
+from fxbio.verification.probe import OpProbe, is_rule_op
 from fxbio.verification.routes import route_faults
 from fxbio.verification.targets import Connection, watch_targets
 
@@ -28,8 +31,9 @@ __all__ = ["Witness", "check_witness", "ruled_parameters", "silent_backprop"]
 class Witness:
     """Which rule each parameter was applied with, in one forward pass."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, plan: Plan) -> None:
         self.taint = WeightTaint(model)
+        self._activations = _Activations(self.taint, plan.applied)
         self.probe = OpProbe(self.taint.parameters)
         self.connections: list[Connection] = []
         """Blocks that learn from targets, as the pass met them."""
@@ -37,7 +41,8 @@ class Witness:
     def run(self, model: nn.Module, args: Any, kwargs: Any) -> Any:
         """Run the model's forward under observation and return its outputs."""
         self.taint.mark_activation((args, kwargs))
-        with torch.enable_grad(), self.taint, self.probe, watch_targets(model, self.connections):
+        watching = watch_targets(model, self.connections)
+        with torch.enable_grad(), self.taint, self._activations, self.probe, watching:
             return model(*args, **kwargs)
 
     @property
@@ -55,6 +60,29 @@ class Witness:
         return set().union(*(use.sources for use in self.taint.uses))
 
 
+class _Activations(TorchFunctionMode):
+    """Declares the outputs of layers to be activations, whatever the layers are applied to."""
+
+    def __init__(self, taint: WeightTaint, applied: frozenset[str]) -> None:
+        super().__init__()
+        self._taint = taint
+        self._applied = applied
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        if is_rule_op(func) or self._applies(func, args, kwargs):
+            self._taint.mark_activation(out)
+        return out
+
+    def _applies(self, func: Any, args: Any, kwargs: Any) -> bool:
+        call = match_linear_call(func, args, kwargs, self._taint.is_weight)
+        if call is None:
+            return False
+        applied = self._taint.parameters(call.weight) <= self._applied
+        return makes_activation(call, self._taint.is_data, applied)
+
+
 def check_witness(model: nn.Module, plan: Plan, inputs: ExampleInputs) -> int:
     """Check that the planned rules run, and return how many weights were seen to run theirs.
 
@@ -63,7 +91,7 @@ def check_witness(model: nn.Module, plan: Plan, inputs: ExampleInputs) -> int:
     """
 
     def run(args: Any, kwargs: Any) -> tuple[list[str], set[str]]:
-        witness = Witness(model)
+        witness = Witness(model, plan)
         witness.run(model, args, kwargs)
         faults, weights = find_faults(plan, witness)
         return faults + route_faults(model, plan, witness.probe.deliveries), weights

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from fxbio.bind.install import backprop
 from fxbio.graph.inputs import ExampleInputs
 from fxbio.graph.preserve import preserved
+from fxbio.record.record import record_of
 from fxbio.verification.probe import OpCall
 from fxbio.verification.witness import Witness
 
@@ -25,7 +26,7 @@ def rule_pass(
     model: nn.Module, inputs: ExampleInputs, loss: Callable[[Any], Tensor]
 ) -> tuple[Gradients, list[OpCall]]:
     """Gradients under the rules, and every call of a rule op with the errors that passed it."""
-    witness = Witness(model)
+    witness = Witness(model, record_of(model).plan)
     with preserved(model, vars(inputs)):
         value = loss(witness.run(model, inputs.args, dict(inputs.kwargs)))
         with witness.probe:
