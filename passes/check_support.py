@@ -26,6 +26,7 @@ class CheckSupport(Pass):
             self._check(plan, assignment)
         if rewritten:
             self._check_unexplained(plan)
+        self._check_derivatives(program, plan)
         return PassResult(False, f"{len(rewritten)} sites can run their rules")
 
     def _check_unexplained(self, plan: Plan) -> None:
@@ -40,6 +41,21 @@ class CheckSupport(Pass):
                         notes=[f"in the forward of {part.path or 'the model'} ({part.origin})"],
                         help=f'to accept that, add to the policy: allow_backprop: ["{name}"]',
                     )
+
+    def _check_derivatives(self, program: Program, plan: Plan) -> None:
+        """What cuts the way back, or adds to it, would change derivatives in the forward."""
+        routed = plan.rewritten("broadcast", "local", "target")
+        if routed and program.graph.derivatives:
+            raise UnreachableWeightError(
+                f"rule '{routed[0].rule}' changes the way back between layers, and the forward "
+                "takes a derivative itself",
+                notes=[
+                    f"at {program.graph.derivatives[0]}",
+                    f"asked for by {routed[0].decided_by}",
+                ],
+                help="use rules that stay inside of a layer, such as fa, usf or kp: layers that "
+                "the derivative crosses keep bp",
+            )
 
     def _check(self, plan: Plan, assignment: Assignment) -> None:
         site, rule = assignment.site, plan.rule_of(assignment)

@@ -67,6 +67,7 @@ def capture(model: nn.Module, example_inputs: Any = None) -> ModelGraph:
         nodes=nodes,
         constants=recording.constants,
         buffers=buffers,
+        derivatives=tuple(recording.derivatives),
     )
     _check_complete(graph, recording)
     return graph

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from fxbio.graph.applied import makes_activation
+from fxbio.graph.derivatives import Derivative, without_rules
 from fxbio.graph.follow import followed_parameter, giving_values
 from fxbio.graph.frames import checkpointed_within, user_origin
 from fxbio.graph.functions import LinearCall, weight_axes, weight_operand
@@ -16,7 +17,7 @@ from fxbio.graph.leaves import linear_leaf_kind
 from fxbio.graph.node_table import NodeTable
 from fxbio.graph.recording import RawUse, Recording
 from fxbio.graph.site import Unreachable
-from fxbio.graph.taint import WeightTaint
+from fxbio.graph.taint import WeightTaint, tensors_in
 
 __all__ = ["Findings"]
 
@@ -49,6 +50,7 @@ class Findings:
         self._accounted = 0
         self._values_read = False
         self._products: list[RawUse] = []
+        self._derivatives: list[Derivative] = []
 
     @property
     def path(self) -> str:
@@ -104,6 +106,8 @@ class Findings:
                 recording.uses.append(product)
             elif not used & product.sources:
                 recording.uses.append(replace(product, unreachable=_APPLIED_TO_CONSTANT))
+        recording.uses = without_rules(recording.uses, self._derivatives)
+        recording.derivatives = [derivative.origin for derivative in self._derivatives]
         position = {node: index for index, node in enumerate(recording.nodes)}
         recording.uses.sort(key=lambda use: position[use.node])
 
@@ -150,6 +154,21 @@ class Findings:
         boundaries = len(self.stack) - self.stack.index(owner)
         inside = checkpointed_within(boundaries, "recorded_module_call")
         return _RECOMPUTED_ELSEWHERE if inside else None
+
+    def add_derivative(self, outputs: Any, inputs: Any = None) -> None:
+        """Note that the forward goes back from ``outputs`` to ``inputs``, or to all there is."""
+        names = (self._table.name_of(tensor) for tensor in tensors_in(inputs))
+        self._derivatives.append(
+            Derivative(
+                outputs=self._nodes(outputs),
+                inputs=None if inputs is None else self._nodes(inputs),
+                names=frozenset(name for name in names if name is not None),
+                origin=user_origin(),
+            )
+        )
+
+    def _nodes(self, tensors: Any) -> tuple[fx.Node, ...]:
+        return tuple(self._table.arguments(tensor) for tensor in tensors_in(tensors))
 
     # What cannot be seen into
 

@@ -12,7 +12,7 @@ from typing import Any
 import networkx as nx
 from torch import Tensor, fx
 
-from fxbio.graph.site import Site, Unreachable
+from fxbio.graph.site import Origin, Site, Unreachable
 from fxbio.notebook import data_frame, html_table
 
 __all__ = ["Island", "ModelGraph"]
@@ -50,6 +50,8 @@ class ModelGraph:
     """Tensors that the graphs refer to and the model does not own."""
     buffers: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Buffers that enter the computation of a site's weight, by the name of the site."""
+    derivatives: tuple[Origin | None, ...] = ()
+    """Where the forward takes derivatives itself."""
 
     @property
     def digest(self) -> str:

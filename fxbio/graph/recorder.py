@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode
 
+from fxbio.graph.derivatives import refuse_functorch
 from fxbio.graph.findings import Findings
 from fxbio.graph.frames import user_origin
 from fxbio.graph.functions import COMPOSITES, LinearCall, match_linear_call
@@ -60,6 +61,7 @@ class Recorder(TorchFunctionMode):
     def active(self) -> Iterator[None]:
         """Record everything that runs inside."""
         call, function = nn.Module.__call__, torch.autograd.Function
+        backward = torch.autograd.backward
         apply: Any = vars(function)["apply"]
         recorder = self
 
@@ -69,14 +71,20 @@ class Recorder(TorchFunctionMode):
         def recorded_apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
             return recorder._autograd_function(apply.__get__(None, cls), cls, args, kwargs)
 
+        def recorded_backward(tensors: Any, *args: Any, inputs: Any = None, **kwargs: Any) -> None:
+            recorder._findings.add_derivative(tensors, inputs)
+            backward(tensors, *args, inputs=inputs, **kwargs)
+
         nn.Module.__call__ = recorded_module_call  # type: ignore[method-assign]
         function.apply = classmethod(recorded_apply)
+        torch.autograd.backward = recorded_backward
         try:
             with self:
                 yield
         finally:
             nn.Module.__call__ = call  # type: ignore[method-assign]
             function.apply = apply
+            torch.autograd.backward = backward
 
     def add_inputs(self, value: Any) -> None:
         """Make placeholders of the tensors of the example inputs."""
@@ -99,6 +107,7 @@ class Recorder(TorchFunctionMode):
         path = self._paths.get(id(module))
         if self._quiet or path is None:
             return call(module, *args, **kwargs)
+        refuse_functorch()
         if is_leaf(module) or opaque_reason(module) is not None:
             self._findings.collect_strays()
             self._regions.follow()
@@ -145,6 +154,7 @@ class Recorder(TorchFunctionMode):
         kwargs = kwargs or {}
         if self._quiet:
             return func(*args, **kwargs)
+        refuse_functorch()
         if func in COMPOSITES:
             with self:
                 return COMPOSITES[func](*args, **kwargs)
@@ -156,6 +166,8 @@ class Recorder(TorchFunctionMode):
         if call is None:
             self._findings.check_weight_operand(func, args, kwargs)
         self._regions.follow()
+        if func is torch.autograd.grad:
+            self._findings.add_derivative(*_differentiated(*args, **kwargs))
         out = func(*args, **kwargs)
         node = self._add_function(func, name, args, kwargs, out)
         if call is None or node is None:
@@ -239,6 +251,10 @@ class _OwnFunction:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self._function.apply(*args, **kwargs)
+
+
+def _differentiated(outputs: Any, inputs: Any, *_: Any, **__: Any) -> tuple[Any, Any]:
+    return outputs, inputs
 
 
 def _name_of(func: Any) -> str:

@@ -76,3 +76,5 @@ class Recording:
     """Parameters that the dispatcher saw applied to an activation."""
     applied: frozenset[str] = frozenset()
     """Parameters that layers apply to parameters, the results of which are activations."""
+    derivatives: list[Origin | None] = field(default_factory=list)
+    """Where the forward takes derivatives itself."""
