@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from inspect import signature
 from typing import Any
 
 import torch
@@ -71,9 +72,10 @@ class Recorder(TorchFunctionMode):
         def recorded_apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
             return recorder._autograd_function(apply.__get__(None, cls), cls, args, kwargs)
 
-        def recorded_backward(tensors: Any, *args: Any, inputs: Any = None, **kwargs: Any) -> None:
-            recorder._findings.add_derivative(tensors, inputs)
-            backward(tensors, *args, inputs=inputs, **kwargs)
+        def recorded_backward(*args: Any, **kwargs: Any) -> None:
+            given = signature(backward).bind(*args, **kwargs).arguments
+            recorder._findings.add_derivative(given["tensors"], given.get("inputs"))
+            backward(*args, **kwargs)
 
         nn.Module.__call__ = recorded_module_call  # type: ignore[method-assign]
         function.apply = classmethod(recorded_apply)

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from fxbio.graph.mixing import MIXING, PRODUCTS, keeps_entries, mixed_dims, varying_dims
+
 __all__ = ["WeightTaint", "WeightUse", "plain_tensors", "tensors_in"]
 
 aten = torch.ops.aten
@@ -77,6 +79,8 @@ class WeightTaint(TorchDispatchMode):
         self._parameters = {name for name, _ in model.named_parameters()}
         self._taints: dict[StorageWeakRef, frozenset[str]] = {}
         self._modulated: dict[StorageWeakRef, frozenset[str]] = {}
+        self._scaled: dict[StorageWeakRef, dict[str, frozenset[int]]] = {}
+        """Of products of an activation and weights: along which dimensions each weight varies."""
         own = (plain_tensors(model), model.named_buffers(), model.named_parameters())
         for name, tensor in chain(*own):
             self._taints[_key(tensor)] = frozenset({name})
@@ -129,6 +133,7 @@ class WeightTaint(TorchDispatchMode):
         if taint is ACTIVATION:
             self._note_use(func, args, kwargs)
             self._note_modulation(func, operands, out)
+            self._note_mixing(func, args, operands, out)
         for tensor in tensors_in(out):
             self._taints[_key(tensor)] = taint
         return out
@@ -139,7 +144,7 @@ class WeightTaint(TorchDispatchMode):
         if func.namespace not in _BUILT_IN:
             # An op from elsewhere may do anything with a matrix; scales and biases are vectors.
             operands = [t for t in tensors_in((args, kwargs)) if t.dim() > 1]
-        elif func.overloadpacket in _LINEAR_OPS:
+        elif func.overloadpacket in _LINEAR_OPS | MIXING:
             operands = args[1:] if name.rstrip("_") in _BIAS_FIRST else args
             operands = operands[:2] if name in ("convolution", "_convolution") else operands
         else:
@@ -147,6 +152,25 @@ class WeightTaint(TorchDispatchMode):
         found = frozenset().union(*(self.parameters(t) for t in tensors_in(operands)))
         if found:
             self.uses.append(WeightUse(name, found))
+
+    def _note_mixing(self, func: Any, args: Any, operands: list[Tensor], out: Any) -> None:
+        """Record the weights of an elementwise product where it is summed along them."""
+        if not isinstance(out, Tensor) or func.namespace != "aten":
+            return
+        first = operands[0]
+        dims = mixed_dims(func, args, first)
+        before = self._scaled.get(_key(first), {})
+        mixed = frozenset(name for name, varying in before.items() if varying & dims)
+        if mixed:
+            self.uses.append(WeightUse(func.overloadpacket.__name__, mixed))
+        scaled: dict[str, frozenset[int]] = {}
+        for tensor in operands:
+            if keeps_entries(func, tensor, out):
+                scaled |= self._scaled.get(_key(tensor), {})
+            if func.overloadpacket in PRODUCTS and not _is_summand(func, tensor, args):
+                varying = varying_dims(tensor, out)
+                scaled |= dict.fromkeys(self.parameters(tensor), varying)
+        self._scaled[_key(out)] = scaled
 
     def _note_modulation(self, func: Any, operands: list[Tensor], out: Any) -> None:
         """Follow elementwise products of a matrix with an activation, and what only moves them."""
@@ -167,6 +191,10 @@ _ELEMENTWISE = {aten.mul, aten.div, aten.mul_, aten.div_}
 _MOVING = {aten.clone, aten._to_copy, aten._unsafe_view, aten.expand, aten.view}
 
 _BIAS_FIRST = {"addmm", "baddbmm", "addbmm", "addmv"}
+
+
+def _is_summand(func: Any, tensor: Tensor, args: Any) -> bool:
+    return func.overloadpacket in (aten.addcmul, aten.addcdiv) and tensor is args[0]
 
 
 def plain_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:

@@ -63,17 +63,25 @@ def audit(model: nn.Module, example_inputs: Any = None, loss: Loss | None = None
         example_inputs = record_of(model).inputs
     inputs = example_inputs_for(model, example_inputs)
     plan = record_of(model).plan if transformed else None
-    sites = [a.site for a in plan.assignments] if plan else capture(model, inputs).sites
+    seen = plan or capture(model, inputs)
+    sites = [a.site for a in seen.assignments] if isinstance(seen, Plan) else seen.sites
+    hidden = {name for part in seen.unreachable for name in part.weights}
 
     def run(args: Any, kwargs: Any) -> StepTrace:
         with unchecked_labels():
             return trace_step(model, args, kwargs, as_loss(loss))
 
     trace = run_for_structure(model, inputs, run)
-    return _judged(model, trace, sites, plan)
+    return _judged(model, trace, sites, plan, hidden)
 
 
-def _judged(model: nn.Module, trace: StepTrace, sites: Iterable[Site], plan: Plan | None) -> Audit:
+def _judged(
+    model: nn.Module,
+    trace: StepTrace,
+    sites: Iterable[Site],
+    plan: Plan | None,
+    hidden: set[str],
+) -> Audit:
     sites = list(sites)
     uses = {use.site.name: use for use in find_uses(trace, sites)}
     meetings = find_meetings(trace)
@@ -91,7 +99,7 @@ def _judged(model: nn.Module, trace: StepTrace, sites: Iterable[Site], plan: Pla
         model=type(model).__name__,
         policy=(plan.policy_source or "policy without a file") if plan else None,
         rows=tuple(rows),
-        others=tuple(_other_rows(model, others)),
+        others=tuple(_other_rows(model, others, hidden)),
         unused=tuple(_unused(trace, uses.values())),
         carriers=tuple(sorted({m.name for m in meetings} - weights)),
     )
@@ -145,13 +153,17 @@ def _transport(meetings: Iterable[Meeting]) -> Transport:
     return _TRANSPORTS[level]
 
 
-def _other_rows(model: nn.Module, meetings: list[Meeting]) -> Iterable[AuditRow]:
-    """Parameters that no site applies: scales of layers, parametric activations, hidden weights."""
+def _other_rows(model: nn.Module, meetings: list[Meeting], hidden: set[str]) -> Iterable[AuditRow]:
+    """Parameters that no site applies: scales of layers, parametric activations, hidden weights.
+
+    A vector is a mere scale unless it mixes entries, as a filter does: then it is ``hidden``, one
+    of the weights that are applied where no rule reaches.
+    """
     parameters = dict(model.named_parameters())
     for name in sorted({m.name for m in meetings}):
         own = [m for m in meetings if m.name == name]
         transport = _transport(own)
-        vector = sum(size > 1 for size in parameters[name].shape) <= 1
+        vector = sum(size > 1 for size in parameters[name].shape) <= 1 and name not in hidden
         where = sorted({m.step.owner for m in own if m.step.owner})
         yield AuditRow(
             site=name,
