@@ -101,9 +101,9 @@ def restore_of(value: Any) -> Restore | None:
         return partial(_set_generator, value, value.get_state())
     if isinstance(value, random.Random):
         return partial(value.setstate, value.getstate())
-    bits = getattr(value, "bit_generator", None)
-    if bits is not None and type(value).__module__.startswith("numpy.random"):
-        return partial(setattr, bits, "state", bits.state)
+    if type(value).__module__.startswith("numpy.random"):  # no other object is asked for it
+        bits = getattr(value, "bit_generator", None)
+        return None if bits is None else partial(setattr, bits, "state", bits.state)
     parts: list[Restore] = []
     if isinstance(value, dict | list | deque | set):
         parts.append(_restore_items(value))

@@ -332,3 +332,29 @@ def test_training_moves_the_weights_as_by_hand() -> None:
     model(x).sum().backward()
     by_hand = torch.ones(3, SIZE) @ mask(SIZE).T
     torch.testing.assert_close(model.linear.weight.grad, by_hand.T @ x)
+
+
+class Touchy:
+    """An object that must not be asked for attributes that it does not have."""
+
+    def __init__(self) -> None:
+        self.kept: list[Tensor] = []
+
+    def __getattr__(self, name: str) -> Any:
+        raise AssertionError(f"asked for {name}")
+
+
+def test_objects_are_not_asked_for_attributes_that_they_lack() -> None:
+    class Keeping(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.memory = nn.Linear(3, 3), Touchy()
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.memory.kept.append(x)
+            result: Tensor = self.layer(x)
+            return result
+
+    model = Keeping()
+    fxbio.plan(model, fxbio.Policy.uniform("fa"), torch.randn(2, 3))
+    assert model.memory.kept == []
