@@ -31,6 +31,11 @@ __all__ = [
 ]
 
 
+_WIDEST = 1000
+"""Characters of a line of a message: a value or a line of a file may be megabytes."""
+_EXCERPT = 160
+
+
 @dataclass(frozen=True)
 class Location:
     """A place in a text file; ``line`` and ``column`` count from 1, ``text`` is the whole line."""
@@ -50,8 +55,11 @@ class Location:
         if not self.text:
             return f"  --> {self}"
         gutter = str(self.line)
-        caret = " " * (self.column - 1) + "^" * max(1, self.length)
-        return f"  --> {self}\n{gutter} | {self.text}\n{' ' * len(gutter)} | {caret}"
+        start = max(0, self.column - 1 - _EXCERPT // 2) if len(self.text) > _EXCERPT else 0
+        shown = self.text[start : start + _EXCERPT]
+        indent = self.column - 1 - start
+        caret = " " * indent + "^" * max(1, min(self.length, _EXCERPT - indent))
+        return f"  --> {self}\n{gutter} | {shown}\n{' ' * len(gutter)} | {caret}"
 
 
 class FxbioError(Exception):
@@ -86,7 +94,14 @@ class FxbioError(Exception):
         lines += [f"  = note: {note}" for note in self.notes]
         if self.help:
             lines.append(f"  = help: {self.help}")
-        return "\n".join(lines)
+        return "\n".join(_printable(line) for line in lines)
+
+
+def _printable(text: str) -> str:
+    """Shortened where it is very long; surrogates, which no stream can encode, are escaped."""
+    if len(text) > _WIDEST:
+        text = f"{text[: _WIDEST // 2]} … {text[-_WIDEST // 2 :]}"
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 class FxbioWarning(UserWarning):

@@ -18,9 +18,9 @@ from fxbio.errors import PolicyError, did_you_mean
 from fxbio.graph.site import Site, Unreachable
 from fxbio.policy.patterns import suggest_paths
 from fxbio.policy.plan import Plan
-from fxbio.policy.positions import from_plain
 from fxbio.policy.selector import patterns_of, select
 from fxbio.policy.where_loader import load_where
+from fxbio.positions import from_plain
 from fxbio.record.record import record_of
 
 __all__ = ["param_groups"]

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 FOLDERS = {"fxbio": ROOT / "fxbio", "fxbio.passes": ROOT / "passes", "fxbio.cli": ROOT / "cli"}
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("fxbio.errors", "fxbio.graph.site"),
+    ("fxbio.errors", "fxbio.graph.site", "fxbio.positions", "fxbio.reading"),
     ("fxbio.nn", "fxbio.optim"),  # they know nothing of rules
     ("fxbio.rules",),
     ("fxbio.ops",),  # an op is given the name of its rule

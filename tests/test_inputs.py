@@ -265,3 +265,23 @@ def test_transformers_models_run_on_their_default_inputs(build: Callable[[], nn.
     assert inputs is not None
     with torch.no_grad():
         model(*inputs.args, **inputs.kwargs)
+
+
+@pytest.mark.parametrize(
+    ("spec", "note"),
+    [
+        ("100000x100000x100x100", "MiB"),
+        ("1x16385x16385:float32", "MiB"),
+        ("1" + "x1" * 70, "at most 32 sizes"),
+        ("9" * 5000, "MiB"),
+        ("[" * 3000, "nested more than"),
+        ("1x2:uint8<257", "holds no number above 255"),
+        ("1x2:bool<3", "holds no number above 1"),
+        ("1x2:int64<99999999999999999999999", "was not expected"),
+    ],
+)
+def test_sizes_and_bounds_are_checked_before_anything_is_allocated(spec: str, note: str) -> None:
+    with pytest.raises(ModelError, match=note):
+        parse_input(spec)
+    with pytest.raises(ModelError, match=note):
+        parse_inputs(["x=" + spec])

@@ -12,6 +12,7 @@ with whole numbers from 0 to 99; ``[3x64x64,3x80x64]`` a list of two images.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from typing import Any, NoReturn
@@ -31,12 +32,16 @@ _DTYPES: dict[str, torch.dtype] = {
         *("int64", "int32", "int16", "int8", "uint8", "bool"),
     )
 }
+_MOST_BYTES = 2**30
+_MOST_SIZES = 32
+_DEEPEST = 20
 _DEFAULT_BOUND = 2
 """Small enough to be an index into any table and a value of any mask."""
 
 _NAMED = re.compile(r"\s*(?P<name>[A-Za-z_]\w*)\s*=(?P<value>.*)", re.DOTALL)
 _TENSOR = re.compile(
-    r"(?P<shape>\d+(?:x\d+)*)(?:\s*:\s*(?P<dtype>\w+)(?:\s*<\s*(?P<bound>\d+))?)?\s*"
+    r"(?P<shape>[0-9]{1,18}(?:x[0-9]{1,18})*)"
+    r"(?:\s*:\s*(?P<dtype>\w+)(?:\s*<\s*(?P<bound>[0-9]{1,18}))?)?\s*"
 )
 
 
@@ -77,11 +82,13 @@ def parse_input(spec: str, generator: torch.Generator | None = None) -> tuple[st
     return name, value
 
 
-def _value(spec: str, start: int, generator: torch.Generator) -> tuple[Any, int]:
+def _value(spec: str, start: int, generator: torch.Generator, depth: int = 0) -> tuple[Any, int]:
     """The value that begins at ``start``, and where it ends."""
     start += len(spec[start:]) - len(spec[start:].lstrip())
     if spec[start : start + 1] == "[":
-        return _list(spec, start + 1, generator)
+        if depth == _DEEPEST:
+            _fail(spec, f"lists are nested more than {_DEEPEST} deep")
+        return _list(spec, start + 1, generator, depth + 1)
     match = _TENSOR.match(spec, start)
     if match is None:
         found = spec[start:] or "nothing"
@@ -89,10 +96,10 @@ def _value(spec: str, start: int, generator: torch.Generator) -> tuple[Any, int]
     return _tensor(spec, match, generator), match.end()
 
 
-def _list(spec: str, start: int, generator: torch.Generator) -> tuple[list[Any], int]:
+def _list(spec: str, start: int, generator: torch.Generator, depth: int) -> tuple[list[Any], int]:
     items: list[Any] = []
     while True:
-        item, end = _value(spec, start, generator)
+        item, end = _value(spec, start, generator, depth)
         items.append(item)
         mark = spec[end : end + 1]
         if mark == "]":
@@ -105,6 +112,8 @@ def _list(spec: str, start: int, generator: torch.Generator) -> tuple[list[Any],
 def _tensor(spec: str, match: re.Match[str], generator: torch.Generator) -> Tensor:
     shape = tuple(int(size) for size in match["shape"].split("x"))
     dtype = _dtype(spec, match["dtype"] or "float32")
+    if len(shape) > _MOST_SIZES or math.prod(shape) * dtype.itemsize > _MOST_BYTES:
+        _fail(spec, f"a tensor has at most {_MOST_SIZES} sizes and {_MOST_BYTES >> 20} MiB")
     if dtype.is_floating_point or dtype.is_complex:
         if match["bound"] is not None:
             _fail(spec, f"a bound (<{match['bound']}) is for whole numbers, not for {dtype}")
@@ -112,7 +121,13 @@ def _tensor(spec: str, match: re.Match[str], generator: torch.Generator) -> Tens
     bound = _DEFAULT_BOUND if match["bound"] is None else int(match["bound"])
     if bound < 1:
         _fail(spec, "the bound must be at least 1")
+    if bound - 1 > _largest(dtype):
+        _fail(spec, f"{dtype} holds no number above {_largest(dtype)}")
     return torch.randint(bound, shape, generator=generator).to(dtype)
+
+
+def _largest(dtype: torch.dtype) -> int:
+    return 1 if dtype is torch.bool else torch.iinfo(dtype).max
 
 
 def _dtype(spec: str, name: str) -> torch.dtype:

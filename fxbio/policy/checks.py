@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from fxbio.errors import PolicyError, did_you_mean
 from fxbio.policy.keys import Key
-from fxbio.policy.positions import Node
+from fxbio.positions import Node
 
 __all__ = ["as_flag", "as_list", "as_mapping", "as_number", "as_text", "as_texts", "as_whole"]
 

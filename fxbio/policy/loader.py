@@ -10,9 +10,10 @@ from fxbio.errors import Location, PolicyError, RuleError, did_you_mean
 from fxbio.policy.checks import as_flag, as_list, as_mapping, as_text, as_texts, as_whole
 from fxbio.policy.keys import DEFAULT_KEYS, ENTRY_KEYS, EXPECT_KEYS, POLICY_KEYS, WHERE_KEYS
 from fxbio.policy.options import fits, option_descriptions, rule_options
-from fxbio.policy.positions import Node, from_plain, parse
 from fxbio.policy.schema import Entry, Expect, OnUnsupported, Policy, RuleChoice
 from fxbio.policy.where_loader import check_glob, load_where
+from fxbio.positions import Node, from_plain, parse
+from fxbio.reading import read_text
 from fxbio.rules import Rule, find_rule, make_rule
 from fxbio.userfile import anchored
 
@@ -40,7 +41,7 @@ def _is_yaml(text: str) -> bool:
 def _read_file(path: Path) -> str:
     try:
         # utf-8-sig: a byte-order mark would shift the columns of the first line.
-        return path.read_text(encoding="utf-8-sig")
+        return read_text(path, encoding="utf-8-sig")
     except FileNotFoundError as error:
         nearby = [*path.parent.glob("*.yaml"), *path.parent.glob("*.yml")]
         guess = did_you_mean(path.name, [file.name for file in nearby])

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Literal
 
 from fxbio.errors import Location, did_you_mean
 
-__all__ = ["Pattern", "glob_fault", "glob_matches", "suggest_paths"]
+__all__ = ["Pattern", "glob_fault", "glob_matches", "regex_fault", "suggest_paths"]
+
+_LONGEST_REGEX = 500
+_REPEAT = re.compile(r"[*+]|\{[0-9]*,?[0-9]*\}")
+_TOKEN = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\(\?|\{[0-9]*,?[0-9]*\}|.", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,8 @@ def glob_matches(glob: str, path: str) -> bool:
     >>> glob_matches("backbone.**", "backbone"), glob_matches("backbone.*", "backbone.a.b")
     (True, False)
     """
-    return _compiled(glob).fullmatch(_terminated(path)) is not None
+    segments = path.split(".") if path else []
+    return _wildcard_matches(glob.split("."), segments, "**", _segment_matches)
 
 
 def glob_fault(glob: str) -> str | None:
@@ -52,20 +56,70 @@ def glob_fault(glob: str) -> str | None:
     return None
 
 
-def _terminated(path: str) -> str:
-    """Every segment is followed by a dot, so that zero segments are the empty string."""
-    return f"{path}." if path else ""
+def _segment_matches(pattern: str, segment: str) -> bool:
+    return _wildcard_matches(pattern, segment, "*", str.__eq__)
 
 
-@lru_cache(maxsize=1024)
-def _compiled(glob: str) -> re.Pattern[str]:
-    parts = []
-    for segment in glob.split("."):
-        if segment == "**":
-            parts.append(r"(?:[^.]+\.)*")
+def _wildcard_matches(
+    pattern: Sequence[str], items: Sequence[str], star: str, same: Callable[[str, str], bool]
+) -> bool:
+    """Match items one by one, where a star is any number of them.
+
+    It takes at most ``len(pattern) * len(items)`` steps: where the rest does not fit, only the
+    last star takes one item more. A regular expression would try every star.
+    """
+    at = begin = 0
+    last_star: int | None = None
+    position = 0
+    while position < len(items):
+        if at < len(pattern) and pattern[at] == star:
+            last_star, begin = at, position
+            at += 1
+        elif at < len(pattern) and same(pattern[at], items[position]):
+            at, position = at + 1, position + 1
+        elif last_star is not None:
+            begin += 1
+            at, position = last_star + 1, begin
         else:
-            parts.append(r"[^.]*".join(map(re.escape, segment.split("*"))) + r"\.")
-    return re.compile("".join(parts))
+            return False
+    return all(item == star for item in pattern[at:])
+
+
+def regex_fault(text: str) -> str | None:
+    """What is wrong with a regular expression, or ``None``.
+
+    A repeat of something that repeats or branches is refused: backtracking may try exponentially
+    many ways to share a path out among the two.
+    """
+    if len(text) > _LONGEST_REGEX:
+        return f"it has more than {_LONGEST_REGEX} characters"
+    try:
+        re.compile(text)
+    except (re.error, OverflowError, RecursionError) as error:
+        return str(error)
+    except FutureWarning as error:
+        return f"it is ambiguous: {error}"
+    return "a repeat of what repeats or branches may take forever" if _is_nested(text) else None
+
+
+def _is_nested(regex: str) -> bool:
+    """Whether a group with a repeat or a branch in it is repeated."""
+    varies, just_closed = [False], False
+    for token in _TOKEN.findall(regex):
+        if _REPEAT.fullmatch(token):
+            if just_closed:
+                return True
+            varies[-1] = True
+        elif token == "|":
+            varies[-1] = True
+        elif token in ("(", "(?"):
+            varies.append(False)
+        elif token == ")" and len(varies) > 1:
+            just_closed = varies.pop()
+            varies[-1] |= just_closed
+            continue
+        just_closed = False
+    return False
 
 
 def suggest_paths(glob: str, paths: Iterable[str]) -> list[str]:

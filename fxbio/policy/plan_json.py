@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import Any
 
 from fxbio.errors import RecordError
-from fxbio.graph.site import Origin, Site, Unreachable
-from fxbio.policy.plan import Assignment, Decision, Plan
+from fxbio.policy.plan import Plan
+from fxbio.reading import parse_json
+from fxbio.typed_json import from_json
 
 __all__ = ["dump_plan", "load_plan"]
 
@@ -25,7 +25,7 @@ def load_plan(text: str) -> Plan:
         RecordError: for a damaged plan, or one of another version.
     """
     try:
-        data = json.loads(text)
+        data = parse_json(text)
     except ValueError as error:
         raise RecordError(f"the plan is not JSON: {error}") from error
     version = data.get("version") if isinstance(data, dict) else None
@@ -36,45 +36,6 @@ def load_plan(text: str) -> Plan:
             help="make the plan anew with: fxbio plan MODEL --policy FILE",
         )
     try:
-        return _plan(data)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise RecordError(f"the plan is damaged: {error!r}") from error
-
-
-def _plan(data: dict[str, Any]) -> Plan:
-    return Plan(
-        **data
-        | {
-            "assignments": tuple(map(_assignment, data["assignments"])),
-            "unreachable": tuple(map(_unreachable, data["unreachable"])),
-            "warnings": tuple(data["warnings"]),
-            "allow_backprop": tuple(data["allow_backprop"]),
-        }
-    )
-
-
-def _assignment(data: dict[str, Any]) -> Assignment:
-    return Assignment(
-        **data
-        | {
-            "site": _site(data["site"]),
-            "decided_by": Decision(**data["decided_by"]),
-            "overrides": tuple(Decision(**item) for item in data["overrides"]),
-        }
-    )
-
-
-def _site(data: dict[str, Any]) -> Site:
-    # JSON has no tuples: every sequence of a site is one.
-    tuples = {key: tuple(value) for key, value in data.items() if isinstance(value, list)}
-    return Site(**data | tuples | {"origin": _origin(data["origin"])})
-
-
-def _unreachable(data: dict[str, Any]) -> Unreachable:
-    return Unreachable(
-        **data | {"weights": tuple(data["weights"]), "origin": _origin(data["origin"])}
-    )
-
-
-def _origin(data: dict[str, Any] | None) -> Origin | None:
-    return Origin(**data) if data else None
+        return from_json(data, Plan)
+    except ValueError as error:
+        raise RecordError(f"the plan is damaged: {error}") from error

@@ -9,9 +9,9 @@ from typing import Any
 from fxbio.errors import PolicyError, did_you_mean
 from fxbio.policy.checks import as_list, as_mapping, as_number, as_text, as_texts, as_whole
 from fxbio.policy.keys import ENTRY_KEYS, OPS, WHERE_KEYS
-from fxbio.policy.patterns import Pattern, glob_fault
-from fxbio.policy.positions import Node
+from fxbio.policy.patterns import Pattern, glob_fault, regex_fault
 from fxbio.policy.schema import Depth, Span, Where
+from fxbio.positions import Node
 
 __all__ = ["check_glob", "load_where"]
 
@@ -89,14 +89,13 @@ def _globs(node: Node) -> tuple[Pattern, ...]:
 
 def _regex(node: Node) -> Pattern:
     text = as_text(node, "regex", WHERE_KEYS["regex"].example)
-    try:
-        re.compile(text)
-    except re.error as error:
+    fault = regex_fault(text)
+    if fault:
         raise PolicyError(
-            f"malformed regular expression: {error}",
+            f"malformed regular expression: {fault}",
             location=node.location,
             help="for paths with * and ** use module: instead",
-        ) from error
+        )
     return Pattern(text, "regex", node.location)
 
 
@@ -165,7 +164,7 @@ def _several(key: str) -> Callable[[Node], tuple[Where, ...]]:
 def _index(node: Node) -> tuple[int, ...] | Span:
     example = 'index: 0, or [0, -1], or "2:5"'
     if isinstance(node.value, str):
-        span = re.fullmatch(r"(-?\d+)?:(-?\d+)?", node.value)
+        span = re.fullmatch(r"(-?[0-9]{1,18})?:(-?[0-9]{1,18})?", node.value)
         if span is None:
             raise PolicyError(
                 f"'{node.value}' is not a slice of positions",

@@ -7,7 +7,8 @@ import json
 import os
 import shutil
 import tempfile
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,11 @@ from fxbio.api import revert, transform
 from fxbio.bind.updates import redraw_counts, set_redraw_counts
 from fxbio.errors import FxbioError, ModelError, RecordError
 from fxbio.policy import Plan, plan_markdown
+from fxbio.reading import read_json, read_text
 from fxbio.record.feedback_state import digests, irreproducible, restore, scales
 from fxbio.record.record import ModelSource, record_of
 from fxbio.reference.weights import load_weights
+from fxbio.typed_json import from_json
 
 __all__ = ["check_replaceable", "load", "save"]
 
@@ -30,6 +33,20 @@ _FILES = ("plan.json", "record.json", "weights.pt")
 _KEYS = ("versions", "pipeline", "source", "plan", "files", "scales", "feedback", "updates")
 _CHECKED = ("plan.json", "weights.pt", "feedback.pt")
 """Files whose digests are in the record; the last is there only where rules read weights."""
+
+
+@dataclass(frozen=True)
+class _Content:
+    """What must be in ``record.json``, and of which types."""
+
+    versions: Mapping[str, str]
+    pipeline: str
+    source: ModelSource | None
+    plan: str
+    files: Mapping[str, str]
+    scales: Mapping[str, float]
+    feedback: Mapping[str, str]
+    updates: Mapping[str, int]
 
 
 def save(
@@ -188,16 +205,23 @@ def _read(folder: Path) -> tuple[dict[str, Any], Plan]:
             raise RecordError(
                 f"'{folder}/{name}' is damaged or was edited: its digest differs from the record"
             )
-    plan = Plan.from_json((folder / "plan.json").read_text())
+    plan = Plan.from_json(_plan_text(folder))
     if plan.digest != content["plan"]:
         raise RecordError(f"'{folder}/plan.json' is not the plan of its record.json")
     return content, plan
 
 
+def _plan_text(folder: Path) -> str:
+    try:
+        return read_text(folder / "plan.json")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecordError(f"'{folder}/plan.json' is damaged: {error}") from error
+
+
 def _read_record(folder: Path) -> dict[str, Any]:
     try:
-        content = json.loads((folder / "record.json").read_text())
-    except ValueError as error:
+        content = read_json(folder / "record.json")
+    except (OSError, ValueError) as error:
         raise RecordError(f"'{folder}/record.json' is damaged: {error}") from error
     schema = content.get("schema") if isinstance(content, dict) else None
     if schema != _SCHEMA:
@@ -208,6 +232,10 @@ def _read_record(folder: Path) -> dict[str, Any]:
     missing = [key for key in _KEYS if key not in content]
     if missing:
         raise RecordError(f"'{folder}/record.json' is damaged: it has no {', '.join(missing)}")
+    try:
+        from_json({key: content[key] for key in _KEYS}, _Content)
+    except ValueError as error:
+        raise RecordError(f"'{folder}/record.json' is damaged: {error}") from error
     return dict(content)
 
 
@@ -229,7 +257,7 @@ def _build(content: dict[str, Any], folder: Path) -> tuple[nn.Module, Any]:
             f"'{folder}' does not say how to build {content['model']}",
             help="pass a stock model: fxbio.load(folder, model)",
         )
-    source = ModelSource(**content["source"])
+    source = from_json(content["source"], ModelSource)
     for plugin in source.plugins:
         load_plugin(plugin)
     loaded = load_reference(source.reference, source.model_args, seed=0)  # weights come later

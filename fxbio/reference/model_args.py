@@ -7,10 +7,10 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-import yaml
 from torch import nn
 
-from fxbio.errors import FxbioWarning, ModelError, did_you_mean
+from fxbio.errors import FxbioWarning, ModelError, PolicyError, did_you_mean
+from fxbio.positions import parse
 from fxbio.userfile import in_user_code
 
 __all__ = ["call_builder", "parse_model_args", "warn_of_swallowed"]
@@ -34,9 +34,11 @@ def parse_model_args(pairs: Iterable[str]) -> dict[str, Any]:
         if name in arguments:
             raise ModelError(f"the model argument '{name}' is given twice")
         try:
-            arguments[name] = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise ModelError(f"the value of the model argument '{pair}' is not YAML") from error
+            arguments[name] = parse(text, "argument", "the value").plain()
+        except PolicyError as error:
+            raise ModelError(
+                f"the value of the model argument '{pair}' is not YAML", notes=[error.headline]
+            ) from error
     return arguments
 
 

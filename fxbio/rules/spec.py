@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from fxbio.errors import FxbioError
+from fxbio.positions import parse
 
 __all__ = ["format_spec", "parse_spec", "split_specs"]
 
@@ -19,18 +20,13 @@ _SPEC = re.compile(r"(?P<name>[a-z][a-z0-9-]*)(?:\{(?P<body>.*)\})?", re.DOTALL)
 _QUOTED = re.compile(r"""(?<=[=,:\[{\s])('(?:[^']|'')*'|"(?:[^"\\]|\\.)*")""")
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML 1.1 takes ``1e-3``, which has no point, for a string; here it is a number."""
-
-
 class _Dumper(yaml.SafeDumper):
-    """The counterpart, which puts quotes around a string that looks like such a number."""
+    """Puts quotes around ``1e-3``, which YAML 1.1 takes for a string and 1.2 for a number."""
 
 
-for _yaml in (_Loader, _Dumper):
-    _yaml.add_implicit_resolver(
-        "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+"), list("-+0123456789")
-    )
+_Dumper.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+"), list("-+0123456789")
+)
 
 
 def format_spec(name: str, options: dict[str, Any]) -> str:
@@ -45,7 +41,7 @@ def parse_spec(text: str) -> tuple[str, dict[str, Any]]:
     """The name and the options of one spec.
 
     Raises:
-        FxbioError: when the text is not of the form ``name{key=value,…}``.
+        FxbioError: when the text is not of the form ``name{key=value,…}`` with values in YAML.
     """
     match = _SPEC.fullmatch(text.strip())
     if match is None:
@@ -58,7 +54,7 @@ def parse_spec(text: str) -> tuple[str, dict[str, Any]]:
         key, equals, value = item.partition("=")
         if not equals:
             raise FxbioError(f"option '{item}' of '{match['name']}' has no value")
-        options[key.strip()] = yaml.load(value, _Loader)
+        options[key.strip()] = parse(value, "option", f"option '{key.strip()}'").plain()
     return match["name"], options
 
 

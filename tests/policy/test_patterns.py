@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from fxbio.policy.patterns import glob_fault, glob_matches, suggest_paths
+from fxbio.policy.patterns import glob_fault, glob_matches, regex_fault, suggest_paths
 
 PATHS = ["backbone.layer1.0.conv1", "backbone.layer1.1.conv1", "backbone.layer2.0.conv1", "head.fc"]
 
@@ -73,3 +73,31 @@ def test_suggestions_name_what_is_there(glob: str, notes: list[str]) -> None:
 
 def test_long_lists_of_names_are_shortened() -> None:
     assert suggest_paths("x", [f"m{i}" for i in range(15)])[-1].endswith("m11 and 3 more")
+
+
+@pytest.mark.parametrize(
+    "glob", [".".join(["**"] * 60) + ".zzz", "*a" * 30 + "b", "**." + "a*" * 30 + "b.**.c"]
+)
+def test_many_stars_take_no_exponential_time(glob: str) -> None:
+    assert not glob_matches(glob, ".".join(["a" * 60] * 40))
+
+
+@pytest.mark.parametrize(
+    "regex",
+    ["(x+x+)+y", "((([a-z1]+)+)+)+!", "(a|[a-z0-9.]|.)+y", "(?:a{1,60000}){1,60000}", "(a*)*b"],
+)
+def test_repeats_that_backtrack_exponentially_are_refused(regex: str) -> None:
+    assert "forever" in (regex_fault(regex) or "")
+
+
+@pytest.mark.parametrize("regex", ["a{99999999999}", "(" * 200 + ")" * 200 + "[", "a" * 501])
+def test_regular_expressions_beyond_bounds_are_refused(regex: str) -> None:
+    assert regex_fault(regex)
+
+
+@pytest.mark.parametrize(
+    "regex",
+    [r"layer[1-4]\..*conv\d+", "(a|b)", "(ab)+", r"(a\+)+", "([a+])+", "(?:bn|conv)1?", "(?i)a.*"],
+)
+def test_regular_expressions_without_nested_repeats_are_taken(regex: str) -> None:
+    assert regex_fault(regex) is None

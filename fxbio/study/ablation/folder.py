@@ -14,10 +14,12 @@ import yaml
 
 from fxbio.errors import ConfigError, RecordError
 from fxbio.policy.schema import Policy
+from fxbio.reading import read_json
 from fxbio.study.ablation.cells import Cell
 from fxbio.study.ablation.run_cell import CellRun
 from fxbio.train.config import Recipe, recipe_dict
 from fxbio.train.output.folder import write_text
+from fxbio.typed_json import from_json
 
 __all__ = ["Index", "StudyFolder"]
 
@@ -64,15 +66,12 @@ class StudyFolder:
             RecordError: when there is none, or it is damaged.
         """
         try:
-            content = json.loads(self.index.read_text())
-            cells = tuple(Cell(**cell) for cell in content.pop("cells"))
-            seeds, curves = tuple(content.pop("seeds")), tuple(content.pop("curves"))
-            return Index(cells=cells, seeds=seeds, curves=curves, **content)
+            return from_json(read_json(self.index), Index)
         except FileNotFoundError as error:
             raise RecordError(
                 f"there is no study in '{self.path}'", help="make one: fxbio ablate study.yaml"
             ) from error
-        except (OSError, ValueError, TypeError, KeyError) as error:
+        except (OSError, ValueError) as error:
             raise RecordError(f"'{self.index}' is damaged: {error}") from error
 
     def check(self, index: Index) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
 from fxbio.train.output.folder import RunFolder
+from fxbio.train.output.lines import read_lines
 
 __all__ = ["GRADIENT_ANGLE", "LOSS", "WEIGHT_ANGLE", "History", "Points", "read_history"]
 
@@ -22,6 +21,9 @@ History = Mapping[str, Points]
 LOSS = "training loss"
 WEIGHT_ANGLE = "angle between W and B"
 GRADIENT_ANGLE = "angle to the gradient of backprop"
+
+_LARGEST = 1e100
+"""Above it sums of squares may not be finite."""
 
 _EQUAL = 0.1
 """Degrees below which two directions are the same but for rounding."""
@@ -37,9 +39,9 @@ def read_history(run: RunFolder, metric: str) -> History:
         run: its folder.
         metric: of its evaluations.
     """
-    lines = list(_lines(run.metrics))
-    alignment = list(_lines(run.path / "alignment.jsonl"))
-    pace = lines[-1]["epoch"] / lines[-1]["step"] if lines else 0.0
+    lines = list(read_lines(run.metrics))
+    alignment = list(read_lines(run.path / "alignment.jsonl"))
+    pace = _pace(lines)
     curves = {
         metric: _curve(lines, "eval", metric),
         LOSS: _curve(lines, "train", "loss"),
@@ -49,28 +51,39 @@ def read_history(run: RunFolder, metric: str) -> History:
     return {name: points for name, points in curves.items() if points}
 
 
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The whole lines: the last one of a run that was killed may be torn."""
-    for line in path.read_text().splitlines() if path.exists() else ():
-        try:
-            yield json.loads(line)
-        except ValueError:
-            continue
+def _pace(lines: Sequence[Mapping[str, Any]]) -> float:
+    """Epochs that a step takes, by the last line that says both."""
+    for line in reversed(lines):
+        epoch, step = _number(line, "epoch"), _number(line, "step")
+        if epoch is not None and step:
+            return epoch / step
+    return 0.0
+
+
+def _number(line: Mapping[str, Any], key: str) -> float | None:
+    """A finite number that fits into a float; ``None`` for anything else that a file may hold."""
+    value = line.get(key)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if abs(value) < _LARGEST else None
 
 
 def _curve(lines: Iterable[Mapping[str, Any]], kind: str, key: str) -> Points:
-    found = ((line["epoch"], line[key]) for line in lines if line["kind"] == kind and key in line)
-    return [(epoch, value) for epoch, value in found if math.isfinite(value)]
+    found = ((_number(line, "epoch"), _number(line, key)) for line in lines if _is(line, kind))
+    return [(epoch, value) for epoch, value in found if epoch is not None and value is not None]
+
+
+def _is(line: Mapping[str, Any], kind: str) -> bool:
+    return line.get("kind") == kind
 
 
 def _weight_angle(line: Mapping[str, Any]) -> float | None:
-    angle: float | None = line["weight_angle"]
-    return angle
+    return _number(line, "weight_angle")
 
 
 def _gradient_angle(line: Mapping[str, Any]) -> float | None:
-    cosine = line["gradient_cosine"] if line["valid"] else None
-    return None if cosine is None else math.degrees(math.acos(cosine))
+    cosine = _number(line, "gradient_cosine") if line.get("valid") else None
+    return None if cosine is None else math.degrees(math.acos(max(-1.0, min(1.0, cosine))))
 
 
 def _mean_angles(
@@ -85,11 +98,11 @@ def _mean_angles(
         angle: what to read in a line, in degrees.
         pace: epochs that a step takes.
     """
-    sites: dict[str, dict[int, float]] = {}
+    sites: dict[str, dict[float, float]] = {}
     for line in lines:
-        degrees = angle(line)
-        if degrees is not None:
-            sites.setdefault(line["site"], {})[line["step"]] = degrees
+        degrees, step = angle(line), _number(line, "step")
+        if degrees is not None and step is not None:
+            sites.setdefault(str(line.get("site")), {})[step] = degrees
     turned = [steps for steps in sites.values() if max(steps.values()) > _EQUAL]
     steps = sorted({step for found in turned for step in found})
     return [(step * pace, fmean(s[step] for s in turned if step in s)) for step in steps]

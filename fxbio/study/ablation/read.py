@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from fxbio.errors import ConfigError, FxbioError, Location, PolicyError, RuleError
-from fxbio.policy.positions import Node, parse
 from fxbio.policy.schema import Policy, Where
 from fxbio.policy.where_loader import load_where
+from fxbio.positions import Node, parse
 from fxbio.study.ablation.config import AxisConfig, RuleConfig, StudyConfig
 from fxbio.train.build.model import read_policy
 from fxbio.train.config import Recipe, load_recipe

@@ -7,8 +7,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from fxbio.errors import RecordError
+from fxbio.reading import parse_json, read_text
 from fxbio.train.output.folder import write_text
 from fxbio.train.output.status import State
+from fxbio.typed_json import from_json
 
 __all__ = ["Row", "append_row", "read_rows", "repair_rows"]
 
@@ -69,11 +72,16 @@ def _line(row: Row) -> str:
 
 
 def _lines(path: Path) -> Iterable[str]:
-    return path.read_text().splitlines() if path.exists() else ()
+    try:
+        return read_text(path).splitlines()
+    except FileNotFoundError:
+        return ()
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecordError(f"'{path}' cannot be read: {error}") from error
 
 
 def _parsed(line: str) -> Row | None:
     try:
-        return Row(**json.loads(line))
-    except (ValueError, TypeError):
+        return from_json(parse_json(line), Row)
+    except ValueError:
         return None

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from fxbio.errors import ConfigError, PolicyError, did_you_mean
-from fxbio.policy.positions import Node, from_plain, parse
+from fxbio.positions import Node, from_plain, parse
+from fxbio.reading import read_text
 from fxbio.train.config.override import override
 from fxbio.train.config.read import as_config_error, read_section
 from fxbio.train.config.recipe import Recipe
@@ -70,7 +71,7 @@ def read_config(path: Path, kind: str, shipped: str) -> str:
         ConfigError: when there is none, with close names, or it cannot be read.
     """
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return read_text(path, encoding="utf-8-sig")
     except FileNotFoundError as error:
         guess = did_you_mean(path.name, [p.name for p in path.parent.glob("*.yaml")])
         raise ConfigError(

@@ -13,7 +13,7 @@ from fxbio.errors import ConfigError, FxbioError, PolicyError, did_you_mean
 from fxbio.policy.checks import as_mapping
 from fxbio.policy.keys import Key
 from fxbio.policy.options import fits, option_descriptions, rule_options
-from fxbio.policy.positions import Node
+from fxbio.positions import Node
 from fxbio.train.checked import NEAR_RECIPE, FieldError
 from fxbio.userfile import anchored, anchored_path
 

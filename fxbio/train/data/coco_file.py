@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fxbio.errors import DataError, Location
+from fxbio.reading import read_json
 from fxbio.train.data.annotations import CocoAnnotations
 from fxbio.train.data.packed import PackedStrings
 from fxbio.train.data.paths import some
@@ -138,7 +139,7 @@ def _findings(
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        data: Any = json.loads(path.read_bytes())
+        data: Any = read_json(path)
     except FileNotFoundError:
         raise DataError(
             f"there is no file {path}",
@@ -154,6 +155,8 @@ def _load(path: Path) -> dict[str, Any]:
         ) from None
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not text: {error}") from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
     lists = ("images", "annotations", "categories")
     wrong = [key for key in lists if not isinstance(data, dict) or type(data.get(key)) is not list]
     if wrong:

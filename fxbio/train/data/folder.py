@@ -90,10 +90,20 @@ def _classes(folder: Path) -> tuple[str, ...]:
 
 
 def _images(folder: Path) -> Iterator[str]:
-    for parent, _, names in os.walk(folder, followlinks=True):
+    """Paths of images; a folder that links lead to again is entered once, so loops end."""
+    entered = {_identity(folder)}
+    for parent, below, names in os.walk(folder, followlinks=True):
+        found = {name: _identity(Path(parent, name)) for name in sorted(below)}
+        below[:] = [name for name, place in found.items() if place not in entered]
+        entered |= set(found.values())
         yield from (
             os.path.join(parent, name) for name in names if name.lower().endswith(EXTENSIONS)
         )
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    found = folder.stat()
+    return found.st_dev, found.st_ino
 
 
 def _findings(half: str, images: FolderSet, classes: tuple[str, ...]) -> Iterator[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from PIL import Image
 
 from fxbio.errors import DataError
+from fxbio.reading import require_regular_file
 
 __all__ = ["EXTENSIONS", "BadImageError", "read_image"]
 
@@ -30,7 +31,7 @@ def read_image(path: str | Path, channels: int) -> Image.Image:
     """
     mode = "RGB" if channels == 3 else "L"
     try:
-        with Image.open(path) as image:
+        with Image.open(require_regular_file(path)) as image:
             image.load()
             return image if image.mode == mode else _eight_bits(image).convert(mode)
     except FileNotFoundError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,7 +106,13 @@ def _cut(session: Session, run: RunFolder) -> None:
     evaluated = step - 1 if step == 0 or len(session.sampler) == 0 else step
     last = {"train": step}
     for path in (run.metrics, run.alignment):
-        keep_lines(path, lambda line: line["step"] <= last.get(line.get("kind", ""), evaluated))
+        keep_lines(path, lambda line: _step(line) <= last.get(str(line.get("kind")), evaluated))
+
+
+def _step(line: dict[str, Any]) -> float:
+    """Of a line; one that does not say it was not written by a run, and goes."""
+    step = line.get("step")
+    return step if isinstance(step, int) else math.inf
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -12,7 +12,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from fxbio.reading import read_json
 from fxbio.train.output.folder import write_text
+from fxbio.typed_json import from_json
 
 __all__ = ["EXIT_CODES", "State", "Status", "exit_code", "read_status", "write_status"]
 
@@ -56,8 +58,8 @@ def write_status(path: Path, status: Status) -> None:
 def read_status(path: Path) -> Status | None:
     """The status of a run; ``None`` where there is none that can be read."""
     try:
-        content = json.loads(path.read_text())
+        content = read_json(path)
         content.pop("time", None)
-        return Status(**content)
+        return from_json(content, Status)
     except (OSError, ValueError, TypeError, AttributeError):
         return None

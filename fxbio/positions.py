@@ -6,6 +6,7 @@ Plain scalars follow the core schema of YAML 1.2, where PyYAML by itself follows
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +22,11 @@ __all__ = ["Node", "from_plain", "parse"]
 Scalar: TypeAlias = str | int | float | bool | None
 
 _TAG = "tag:yaml.org,2002:"
+_DEEPEST = 100
+_MOST_VALUES = 50_000
+"""Of a document with its aliases spelled out: nested ones would otherwise fill any memory."""
+_INTEGERS = range(-(2**63), 2**64)
+"""What torch takes for a number or for a seed."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,26 @@ class _Loader(yaml.SafeLoader):
     """Scalars by the core schema of YAML 1.2; the resolvers are filled in below."""
 
     yaml_implicit_resolvers = {}  # noqa: RUF012  (PyYAML declares it on the instance)
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.depth = 0
+        self.count = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """As in PyYAML, up to bounds: it calls itself for every level."""
+        self.count += 1
+        if self.depth >= _DEEPEST:
+            raise self._refusal(f"it is nested more than {_DEEPEST} levels deep")
+        if self.count > _MOST_VALUES:
+            raise self._refusal(f"it has more than {_MOST_VALUES:,} values")
+        self.depth += 1
+        node: yaml.Node | None = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+    def _refusal(self, problem: str) -> yaml.MarkedYAMLError:
+        return yaml.MarkedYAMLError(problem=problem, problem_mark=self.get_mark())
 
 
 def _resolve_as(tag: str, pattern: str, first: str) -> None:
@@ -94,7 +120,7 @@ def parse(text: str, file: str, what: str = "the policy") -> Node:
         root = loader.get_single_node()
     except yaml.MarkedYAMLError as error:
         raise reader.syntax_error(error) from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # PyYAML lets that of chr() out: "\UFFFFFFFF"
         raise PolicyError(f"{file} is not YAML: {error}") from error
     return reader.read(root) if root is not None else Node(None, reader.place(0, 0, 1))
 
@@ -108,10 +134,22 @@ def from_plain(value: object) -> Node:
     if isinstance(value, Mapping):
         return Node({str(key): from_plain(item) for key, item in value.items()})
     if isinstance(value, str | int | float | bool) or value is None:
+        fault = _number_fault(value)
+        if fault:
+            raise PolicyError(fault)
         return Node(value)
     if isinstance(value, Sequence):
         return Node([from_plain(item) for item in value])
     raise PolicyError(f"a policy cannot hold a {type(value).__name__}: {value!r}")
+
+
+def _number_fault(value: Scalar) -> str | None:
+    """Why a number cannot be used anywhere, or ``None``."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"the number {value} is not finite"
+    if isinstance(value, int) and value not in _INTEGERS:
+        return "a whole number does not fit into 64 bits"
+    return None
 
 
 class _Reader:
@@ -121,7 +159,8 @@ class _Reader:
         self.file = file
         self.what = what
         self.lines = lines
-        self.done: dict[int, Node | None] = {}
+        self.done: dict[int, tuple[Node, int] | None] = {}
+        self.count = 0
 
     def place(self, line: int, column: int, length: int) -> Location:
         text = self.lines[line].rstrip("\r") if line < len(self.lines) else ""
@@ -149,11 +188,23 @@ class _Reader:
             known = self.done[id(node)]
             if known is None:
                 raise PolicyError("a value contains itself", location=self.location(node))
-            return known
+            self._add(known[1], node)
+            return known[0]
         self.done[id(node)] = None
+        before = self.count
+        self._add(1, node)
         result = Node(self._value(node), self.location(node))
-        self.done[id(node)] = result
+        self.done[id(node)] = (result, self.count - before)
         return result
+
+    def _add(self, values: int, node: yaml.Node) -> None:
+        self.count += values
+        if self.count > _MOST_VALUES:
+            raise PolicyError(
+                f"with its aliases spelled out {self.what} has more than {_MOST_VALUES:,} values",
+                location=self.location(node),
+                help="write the values once, without '*'",
+            )
 
     def _value(self, node: yaml.Node) -> Scalar | list[Node] | dict[str, Node]:
         if isinstance(node, yaml.MappingNode):
@@ -163,9 +214,13 @@ class _Reader:
         if node.tag not in _CONVERT:
             raise PolicyError(f"unknown tag '{node.tag}'", location=self.location(node))
         try:
-            return _CONVERT[node.tag](node.value)
+            value = _CONVERT[node.tag](node.value)
+            fault = _number_fault(value)
         except ValueError as error:  # an explicit tag on something else: !!int x
             raise PolicyError(str(error), location=self.location(node)) from error
+        if fault:
+            raise PolicyError(fault, location=self.location(node))
+        return value
 
     def _mapping(self, node: yaml.MappingNode) -> dict[str, Node]:
         result: dict[str, Node] = {}

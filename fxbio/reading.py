@@ -1,0 +1,74 @@
+"""Reading files that anybody may have written: regular files only, and JSON of bounded depth."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+from typing import Any
+
+__all__ = ["parse_json", "read_bytes", "read_json", "read_text", "require_regular_file"]
+
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+}
+
+
+def require_regular_file(path: str | Path) -> Path:
+    """The path, if a regular file is there: opening a pipe waits, and a device may never end.
+
+    Raises:
+        OSError: when there is none, it is something else, or the path cannot be one.
+    """
+    try:
+        mode = Path(path).stat().st_mode
+    except ValueError as error:  # a NUL, or a surrogate that the file system cannot encode
+        raise OSError(f"{str(path)!r} cannot be the name of a file: {error}") from error
+    if not stat.S_ISREG(mode):
+        raise OSError(f"it is {_KINDS.get(stat.S_IFMT(mode), 'something else')}, not a file")
+    return Path(path)
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """The content of a regular file.
+
+    Raises:
+        OSError: as for ``require_regular_file``, or when it cannot be read.
+    """
+    return require_regular_file(path).read_bytes()
+
+
+def read_text(path: str | Path, encoding: str = "utf-8") -> str:
+    """The text of a regular file.
+
+    Raises:
+        OSError: as for ``read_bytes``.
+        UnicodeDecodeError: when it is not text in this encoding.
+    """
+    return require_regular_file(path).read_text(encoding=encoding)
+
+
+def read_json(path: str | Path) -> Any:
+    """The value in a regular file of JSON.
+
+    Raises:
+        OSError: as for ``read_bytes``.
+        ValueError: when it is not JSON.
+    """
+    return parse_json(read_bytes(path))
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The value of a JSON text.
+
+    Raises:
+        ValueError: when it is not JSON, or nested so deeply that it cannot be read.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
