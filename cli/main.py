@@ -6,6 +6,7 @@ Nothing here or at the top of a command's file imports torch, so that ``fxbio --
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 import traceback
 from typing import Any
@@ -68,6 +69,9 @@ class LazyGroup(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """As in click; ``--debug`` is taken wherever it stands, for it is added in a hurry."""
+        odd = next((arg for arg in args if "\0" in arg or not _is_encodable(arg)), None)
+        if odd is not None:
+            raise click.UsageError(f"an argument holds what no name of a file can: {odd[:80]!r}")
         if "--debug" in args:
             args = ["--debug", *(arg for arg in args if arg != "--debug")]
         return super().parse_args(ctx, args)
@@ -76,7 +80,10 @@ class LazyGroup(click.Group):
         """Run the command; errors become one message on stderr and an exit code."""
         try:
             return super().invoke(ctx)
-        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+        except click.ClickException as error:
+            error.message = _shortened(error.message)
+            raise
+        except (click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise  # click's own business
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)
@@ -90,13 +97,30 @@ class LazyGroup(click.Group):
 def report(error: Exception) -> int:
     """Print an error the way compilers do; gives the exit code that it calls for."""
     click.secho("error", fg="red", bold=True, nl=False, err=True)
-    if isinstance(error, FxbioError):
+    if isinstance(error, OSError):
+        click.echo(f": {_shortened(error)}", err=True)
+    elif isinstance(error, MemoryError):
+        click.echo(": there is not enough memory for that", err=True)
+    elif isinstance(error, FxbioError):
         notes = (f"  = note: {note}" for note in getattr(error, "__notes__", ()))
         click.echo("\n".join((f": {error}", *notes)), err=True)
     else:
-        click.echo(f": unexpected {type(error).__name__}: {error}", err=True)
+        click.echo(f": unexpected {type(error).__name__}: {_shortened(error)}", err=True)
         click.echo("  = help: see where it comes from with: fxbio --debug ...", err=True)
     return exit_code(error)
+
+
+def _shortened(error: object, limit: int = 1000) -> str:
+    text = str(error).encode("utf-8", "backslashreplace").decode()
+    return text if len(text) <= limit else f"{text[:limit]} …"
+
+
+def _is_encodable(text: str) -> bool:
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def exit_code(error: Exception) -> int:

@@ -143,7 +143,11 @@ _MODEL_OPTIONS = (
     ),
     plugin_option,
     click.option(
-        "--seed", default=0, show_default=True, help="For random initial weights and inputs."
+        "--seed",
+        type=click.IntRange(-(2**63), 2**64 - 1),
+        default=0,
+        show_default="0",
+        help="For random initial weights and inputs.",
     ),
 )
 

@@ -49,7 +49,7 @@ def import_file(path: Path, error: type[FxbioError]) -> ModuleType:
     Raises:
         FxbioError: of the class ``error``, when there is no such file or it raises.
     """
-    path = path.resolve()
+    path = Path(os.path.realpath(path))  # Path.resolve() raises in a loop of links
     if not path.is_file():
         raise error(f"there is no file '{path}'", help=_neighbours(path))
     folder = str(path.parent)

@@ -6,11 +6,19 @@ import os
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+from PIL import Image
+from torch import nn
 
-from fxbio.errors import ConfigError, PolicyError
+from fxbio.cli.main import cli
+from fxbio.errors import ConfigError, ModelError, PolicyError, TrainError
 from fxbio.policy.loader import read_policy
 from fxbio.reading import parse_json, read_text
+from fxbio.reference.weights import load_weights
 from fxbio.train.config import load_recipe
+from fxbio.train.data.folder import FolderSet
+from fxbio.train.data.images import BadImageError, read_image
+from fxbio.train.state.files import read_checkpoint
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
@@ -48,3 +56,63 @@ def test_a_device_is_refused() -> None:
 def test_json_beyond_bounds_is_a_value_error(text: str) -> None:
     with pytest.raises(ValueError, match=r"nested too deeply|Exceeds the limit"):
         parse_json(text)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["runs", "x" * 5000], ["verify", "x" * 5000], ["data", "make", "shapes", "x" * 5000]],
+)
+def test_a_path_that_the_system_refuses_is_one_message(arguments: list[str]) -> None:
+    result = CliRunner().invoke(cli, arguments)
+    assert result.exit_code in (1, 2)
+    assert result.output.lower().count("error") == 1
+    assert "unexpected" not in result.output
+    assert len(result.output) < 2000
+
+
+@pytest.mark.parametrize("argument", ["a\0b", "\ud800"])
+@pytest.mark.parametrize("command", [["runs"], ["inspect"], ["train"], ["data", "check"]])
+def test_an_argument_that_no_process_is_given_is_wrong_usage(
+    command: list[str], argument: str
+) -> None:
+    result = CliRunner().invoke(cli, [*command, argument])
+    assert result.exit_code == 2
+    assert "no name of a file" in result.output
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"root:x:0:0:\n", b"\x80\x02cos\nsystem\n.", b"PK\x03\x04"]
+)
+def test_what_torch_cannot_load_is_refused_as_weights_and_as_checkpoint(
+    tmp_path: Path, content: bytes
+) -> None:
+    path = tmp_path / "w.pt"
+    path.write_bytes(content)
+    with pytest.raises(ModelError):
+        load_weights(nn.Linear(1, 1), path)
+    with pytest.raises(TrainError):
+        read_checkpoint(path)
+
+
+def test_a_loop_of_links_among_images_ends(tmp_path: Path) -> None:
+    for half in ("train", "val"):
+        (tmp_path / half / "a").mkdir(parents=True)
+        Image.new("RGB", (4, 4)).save(tmp_path / half / "a" / "x.png")
+        for name in ("up", "again"):
+            (tmp_path / half / "a" / name).symlink_to(tmp_path / half)
+    images = FolderSet(tmp_path / "train", ("a",), 3)
+    assert 1 <= len(images) <= 2
+
+
+def test_a_pipe_among_images_is_a_bad_image(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.png")
+    with pytest.raises(BadImageError, match="named pipe"):
+        read_image(tmp_path / "a.png", 3)
+
+
+@pytest.mark.parametrize("command", ["inspect", "plan"])
+@pytest.mark.parametrize("seed", [2**64, 10**30, -(2**63) - 1])
+def test_a_seed_beyond_64_bits_is_wrong_usage(command: str, seed: int) -> None:
+    result = CliRunner().invoke(cli, [command, "torchvision:resnet18", f"--seed={seed}"])
+    assert result.exit_code == 2
+    assert "is not in the range" in result.output

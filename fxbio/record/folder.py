@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pickle
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -23,6 +24,7 @@ from fxbio.policy import Plan, plan_markdown
 from fxbio.reading import read_json, read_text
 from fxbio.record.feedback_state import digests, irreproducible, restore, scales
 from fxbio.record.record import ModelSource, record_of
+from fxbio.reference.plain_load import load_plain
 from fxbio.reference.weights import load_weights
 from fxbio.typed_json import from_json
 
@@ -73,7 +75,7 @@ def save(
         RecordError: when the folder exists.
     """
     record_of(model)  # before anything is written
-    target = Path(folder).resolve()
+    target = Path(os.path.realpath(folder))  # Path.resolve() raises in a loop of links
     check_replaceable(target, overwrite)
     target.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
@@ -241,10 +243,20 @@ def _read_record(folder: Path) -> dict[str, Any]:
 
 def _restore_feedback(model: nn.Module, content: dict[str, Any], folder: Path) -> None:
     past = folder / "feedback.pt"
-    saved = torch.load(past, weights_only=True) if past.exists() else {}
+    saved = _saved_feedback(past) if past.exists() else {}
     set_redraw_counts(model, content["updates"])
     restore(model, content["scales"], saved)
     _check_feedback(model, content)
+
+
+def _saved_feedback(path: Path) -> dict[str, Tensor]:
+    try:
+        saved = load_plain(path)
+    except (OSError, ValueError, pickle.UnpicklingError) as error:
+        raise RecordError(f"'{path}' cannot be read as feedback: {error}") from error
+    if not isinstance(saved, dict) or not all(isinstance(t, Tensor) for t in saved.values()):
+        raise RecordError(f"'{path}' is no dict of tensors")
+    return saved
 
 
 def _build(content: dict[str, Any], folder: Path) -> tuple[nn.Module, Any]:

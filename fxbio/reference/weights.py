@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from fxbio.errors import ModelError
+from fxbio.reference.plain_load import load_plain
 
 __all__ = ["load_weights"]
 
@@ -35,14 +35,14 @@ def _read(path: Path) -> Mapping[str, Any]:
     if not path.is_file():
         raise ModelError(f"there is no weights file '{path}'")
     try:
-        loaded: object = torch.load(path, map_location="cpu", weights_only=True)
+        loaded: object = load_plain(path)
     except pickle.UnpicklingError as error:
         raise ModelError(
             f"'{path}' is not a plain file of weights",
             notes=["files that run code when they are loaded are refused"],
             help="save the weights alone: torch.save(model.state_dict(), 'weights.pt')",
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise ModelError(
             f"'{path}' cannot be read as a file of weights", notes=[str(error)]
         ) from error

@@ -12,6 +12,10 @@ from typing import Any
 __all__ = ["is_gone", "is_here", "this_process"]
 
 
+_MOST = 2**31
+"""Above all numbers of processes."""
+
+
 def this_process() -> dict[str, Any]:
     """What tells this process from every other, as plain data."""
     return {**_place(), "pid": os.getpid(), "started": _started(os.getpid())}
@@ -24,13 +28,16 @@ def is_here(process: Mapping[str, Any]) -> bool:
 
 def is_gone(process: Mapping[str, Any]) -> bool:
     """Whether a process that ran here has ended."""
+    pid = process.get("pid")
+    if not isinstance(pid, int) or not 0 < pid < _MOST:  # a status that somebody edited
+        return True
     try:
-        os.kill(process["pid"], 0)
+        os.kill(pid, 0)
     except ProcessLookupError:
         return True
     except OSError:  # it is somebody else's
         pass
-    return bool(_started(process["pid"]) != process["started"])  # another one has its number
+    return bool(_started(pid) != process.get("started"))  # another one has its number
 
 
 def _place() -> dict[str, str]:

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from fxbio.errors import TrainError
+from fxbio.reading import read_text
+from fxbio.reference.plain_load import load_plain
 
 __all__ = [
     "host_copy",
@@ -69,8 +71,8 @@ def write_checkpoint(state: dict[str, Any], path: Path) -> None:
 def is_whole(path: Path) -> bool:
     """Whether a file is what was written under its name."""
     try:
-        return _digest(path) in _checksum_of(path).read_text().split()
-    except OSError:
+        return _digest(path) in read_text(_checksum_of(path)).split()
+    except (OSError, UnicodeDecodeError):
         return False
 
 
@@ -88,8 +90,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             help="continue from the newest that is whole: --resume auto",
         )
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
+        state = load_plain(path)
+    except (OSError, ValueError, pickle.UnpicklingError) as error:
         raise TrainError(f"'{path}' cannot be read as a checkpoint: {error}") from error
     if not isinstance(state, dict) or "format" not in state:
         raise TrainError(f"'{path}' is not a checkpoint of fxbio train")
