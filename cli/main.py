@@ -81,7 +81,7 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except click.ClickException as error:
-            error.message = _shortened(error.message)
+            vars(error)["message"] = _shortened(error.message)  # final for type checkers alone
             raise
         except (click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise  # click's own business
