@@ -49,6 +49,8 @@ def import_file(path: Path, error: type[FxbioError]) -> ModuleType:
     Raises:
         FxbioError: of the class ``error``, when there is no such file or it raises.
     """
+    if "\0" in str(path):
+        raise error(f"{str(path)!r} cannot be the name of a file")
     path = Path(os.path.realpath(path))  # Path.resolve() raises in a loop of links
     if not path.is_file():
         raise error(f"there is no file '{path}'", help=_neighbours(path))

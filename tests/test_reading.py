@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner
 from PIL import Image
 from torch import nn
@@ -116,3 +118,14 @@ def test_a_seed_beyond_64_bits_is_wrong_usage(command: str, seed: int) -> None:
     result = CliRunner().invoke(cli, [command, "torchvision:resnet18", f"--seed={seed}"])
     assert result.exit_code == 2
     assert "is not in the range" in result.output
+
+
+@pytest.mark.parametrize("convert", [torch.Tensor.to_sparse, lambda value: value.to("meta")])
+@pytest.mark.parametrize("name", ["weight", "bias"])
+def test_weights_without_dense_values_are_refused(
+    tmp_path: Path, convert: Callable[[torch.Tensor], torch.Tensor], name: str
+) -> None:
+    state = nn.Linear(2, 2).state_dict()
+    torch.save({**state, name: convert(state[name])}, tmp_path / "w.pt")
+    with pytest.raises(ModelError, match="dense"):
+        load_weights(nn.Linear(2, 2), tmp_path / "w.pt")

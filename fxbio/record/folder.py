@@ -244,6 +244,10 @@ def _read_record(folder: Path) -> dict[str, Any]:
 def _restore_feedback(model: nn.Module, content: dict[str, Any], folder: Path) -> None:
     past = folder / "feedback.pt"
     saved = _saved_feedback(past) if past.exists() else {}
+    counted = redraw_counts(model)
+    odd = [path for path in content["updates"] if path not in counted]
+    if odd:
+        raise RecordError("the record is of another model", notes=[f"no updates at: {odd[0]}"])
     set_redraw_counts(model, content["updates"])
     restore(model, content["scales"], saved)
     _check_feedback(model, content)
@@ -289,12 +293,12 @@ def _check_feedback(model: nn.Module, content: dict[str, Any]) -> None:
     wrong = [key for key, digest in content["feedback"].items() if found.get(key) != digest]
     if not wrong:
         return
-    versions = content["versions"]
+    torch_then = content["versions"].get("torch", "unknown")
     raise RecordError(
         "the feedback that was drawn now is not the feedback that was saved",
         notes=[
             f"{len(wrong)} of {len(found)} differ, for instance {wrong[0]}",
-            f"saved with torch {versions['torch']}, this is torch {torch.__version__}",
+            f"saved with torch {torch_then}, this is torch {torch.__version__}",
         ],
         help=f"use the versions of the record, or transform anew with fxbio {__version__}",
     )

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from fxbio.errors import ModelError
@@ -28,7 +29,14 @@ def load_weights(model: nn.Module, path: Path) -> None:
     """
     state = _read(path)
     _check_fits(model, state, path)
+    _check_dense(state, path)
     model.load_state_dict(dict(state), strict=True)
+
+
+def _check_dense(state: Mapping[str, Any], path: Path) -> None:
+    for name, value in state.items():
+        if isinstance(value, Tensor) and (value.is_meta or value.layout is not torch.strided):
+            raise ModelError(f"'{name}' in '{path}' is no dense tensor with values")
 
 
 def _read(path: Path) -> Mapping[str, Any]:
