@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from fxbio.bind.gradients import differentiated
+from fxbio.graph.grad_mode import differentiated
 from fxbio.bind.local_losses import check_can_learn
 from fxbio.ops.functional import Backward
 from fxbio.ops.transport import parse_rule

@@ -17,7 +17,7 @@ from fxbio.bind.binding import (
 )
 from fxbio.bind.build import PendingModule
 from fxbio.bind.classes import bind_module, is_bound, stock_class, unbind_module
-from fxbio.bind.gradients import learning
+from fxbio.graph.grad_mode import learning
 from fxbio.bind.loading import accept_stock_checkpoints, forget_checkpoints
 from fxbio.ops.transport import feedback_of, parse_rule
 

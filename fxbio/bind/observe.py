@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fxbio.bind.binding import Routes, Unit
 from fxbio.bind.broadcast_scope import BroadcastScope, Flow
-from fxbio.bind.gradients import learning
+from fxbio.graph.grad_mode import learning
 from fxbio.graph.capture import run_for_structure
 from fxbio.graph.inputs import ExampleInputs
 

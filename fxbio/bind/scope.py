@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_map_only
 
 from fxbio.bind.binding import BoundWeight, ModuleBinding, resolve_attribute
 from fxbio.bind.forward import Forward
-from fxbio.bind.gradients import differentiated
+from fxbio.graph.grad_mode import differentiated
 from fxbio.bind.retrace import proxy_in, record_as_leaf
 from fxbio.errors import UnreachableWeightError
 from fxbio.graph.applied import makes_activation

@@ -6,8 +6,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
-__all__ = ["ACTIVATIONS"]
+__all__ = ["ACTIVATIONS", "is_activation_layer"]
 
 _NAMES = (
     "celu",
@@ -45,3 +46,15 @@ def _functions() -> set[Any]:
 
 ACTIVATIONS: frozenset[Any] = frozenset(_functions())
 """Functions and methods, in-place forms included; the softmaxes are not elementwise."""
+
+
+_LAYERS = frozenset(
+    cls
+    for key, cls in vars(nn.modules.activation).items()
+    if key.lower() in {name.replace("_", "") for name in _NAMES}
+)
+
+
+def is_activation_layer(module: nn.Module) -> bool:
+    """Whether a stock layer of ``torch.nn`` is one of these functions."""
+    return type(module) in _LAYERS

@@ -15,6 +15,7 @@ from fxbio.errors import CaptureError, FxbioError, ModelError
 from fxbio.graph.default_inputs import default_inputs
 from fxbio.graph.fake_run import run_fake
 from fxbio.graph.frames import origin_of_exception
+from fxbio.graph.grad_mode import learning
 from fxbio.graph.inputs import INPUT_HELP, ExampleInputs, as_example_inputs
 from fxbio.graph.islands import find_islands
 from fxbio.graph.model_graph import ModelGraph
@@ -66,6 +67,7 @@ def capture(model: nn.Module, example_inputs: Any = None) -> ModelGraph:
         graph=recording.graph,
         nodes=nodes,
         constants=recording.constants,
+        calls=tuple(recording.calls),
         buffers=buffers,
         derivatives=tuple(recording.derivatives),
     )
@@ -135,7 +137,9 @@ def _record(
     taint = WeightTaint(model)
     recorder = Recorder(model, taint, applied)
     recorder.add_inputs((args, kwargs))
-    with torch.enable_grad(), taint, recorder.active():
+    frozen = [p for p in model.parameters() if not p.requires_grad and p.is_floating_point()]
+    # Frozen weights may be thawed later, so the graph says where gradients could be asked for.
+    with torch.enable_grad(), learning(frozen), taint, recorder.active():
         output = model(*args, **kwargs)
     return recorder.finish(output)
 

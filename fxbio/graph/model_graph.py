@@ -6,12 +6,14 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from html import escape
 from typing import Any
 
 import networkx as nx
 from torch import Tensor, fx
 
+from fxbio.graph.recording import ModuleCall
 from fxbio.graph.site import Origin, Site, Unreachable
 from fxbio.notebook import data_frame, html_table
 
@@ -48,10 +50,17 @@ class ModelGraph:
     """Node of ``graph`` that executes each site, by the name of the site."""
     constants: dict[str, Tensor] = field(default_factory=dict)
     """Tensors that the graphs refer to and the model does not own."""
+    calls: tuple[ModuleCall, ...] = ()
+    """Calls of modules that are not leaves, with the interval of ``graph`` that each executed."""
     buffers: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Buffers that enter the computation of a site's weight, by the name of the site."""
     derivatives: tuple[Origin | None, ...] = ()
     """Where the forward takes derivatives itself."""
+
+    @cached_property
+    def order(self) -> tuple[fx.Node, ...]:
+        """The nodes as they were captured, which the intervals of ``calls`` count."""
+        return tuple(node for node in self.graph.nodes if node.op != "output")
 
     @property
     def digest(self) -> str:

@@ -59,7 +59,8 @@ class NodeTable:
         if isinstance(value, Tensor):
             # The tensor is kept, or its id could be handed to another one.
             self._node_of[id(value)] = (value, node)
-            node.meta["shape"] = tuple(value.shape)
+            node.meta["shape"], node.meta["dtype"] = tuple(value.shape), value.dtype
+            node.meta["requires_grad"] = value.requires_grad
             return
         items = value.items() if isinstance(value, dict) else enumerate(value or ())
         for key, item in items if isinstance(value, dict | list | tuple) else ():

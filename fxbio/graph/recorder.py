@@ -117,7 +117,9 @@ class Recorder(TorchFunctionMode):
                 return self._leaf(call, module, path, args, kwargs)
         self._regions.follow()
         parent = self._stack[-1] if self._stack else None
-        record = ModuleCall(path, type(module).__name__, parent, len(self._table.nodes))
+        inputs = self._table.arguments((args, kwargs))
+        start = len(self._table.nodes)
+        record = ModuleCall(path, type(module).__name__, parent, start, inputs=inputs)
         self._recording.calls.append(record)
         self._stack.append(len(self._recording.calls) - 1)
         try:

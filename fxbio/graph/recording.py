@@ -24,8 +24,10 @@ class ModuleCall:
     start: int
     """Number of nodes recorded before it."""
     end: int = 0
+    inputs: Any = ()
+    """Its arguments, with nodes in place of tensors."""
     output: Any = None
-    """What it returned, with nodes in place of tensors."""
+    """What it returned, likewise."""
 
 
 @dataclass(frozen=True)

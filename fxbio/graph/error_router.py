@@ -1,0 +1,181 @@
+"""Error routing: where errors enter, and which tensors are cut, as a forward pass goes on.
+
+One semantics for two carriers: the scope that runs a model follows tensors, the compiler follows
+the nodes of a captured graph. What a routed unit puts out is followed through whatever is done to
+it, up to the first nonlinearity or the next layer: there it receives, and what goes on from there
+is cut off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, TypeVar
+
+from fxbio.errors import ModelError
+
+__all__ = ["CallKind", "ErrorRouter", "Flow", "Unit"]
+
+V = TypeVar("V")
+CallKind = Literal["layer", "activation", "other"]
+"""Of a function: it applies a weight, it is an elementwise nonlinearity, or neither."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A layer or block whose error is routed."""
+
+    name: str
+    """Its path."""
+    order: int
+    """Position in order of execution; where two units run into one tensor the first receives."""
+    point: str
+    """Where it receives: ``activation``, ``input`` or ``block``; ``exact`` where the error of the
+    source reaches it by itself."""
+    cut: bool
+    """Whether nothing else that reads what has received sends an error back."""
+    decided_by: str
+    """The line of the policy."""
+
+
+@dataclass(eq=False)
+class Flow:
+    """One call of a unit, and what its output became."""
+
+    unit: Unit
+    received: bool = False
+    read_by_layer: bool = False
+    """Whether another layer, ruled or not, reads what it became."""
+
+
+class ErrorRouter(Generic[V]):
+    """Follows the outputs of routed units to where they receive.
+
+    Subclasses say what the values are: how a tensor is cut, and what happens where one receives.
+    """
+
+    def __init__(self, units: Mapping[str, Unit]) -> None:
+        self._units = units
+        self._flows: dict[V, list[Flow]] = {}  # a tensor hashes by identity, and so does a node
+        self._entered: list[str] = []
+
+    # Of the carrier
+
+    def values_in(self, structure: Any) -> Iterator[V]:
+        """The values among arguments or results, in containers too."""
+        raise NotImplementedError
+
+    def replaced(self, structure: Any, change: Callable[[V], V]) -> Any:
+        """A structure with its values changed."""
+        raise NotImplementedError
+
+    def is_followed(self, value: V) -> bool:
+        """Whether gradients exist for values of this dtype."""
+        raise NotImplementedError
+
+    def stop(self, value: V, flows: list[Flow]) -> V:
+        """The value without its history, for those who may send nothing back to the flows."""
+        raise NotImplementedError
+
+    def note_receiver(self, unit: Unit, value: V) -> None:
+        """Note that a value receives the error of a unit."""
+        raise NotImplementedError
+
+    # Semantics
+
+    def on_call(self, kind: CallKind, args: Any, run: Callable[[Any], Any]) -> Any:
+        """The result of a function, which reads its arguments as this routing has them.
+
+        Args:
+            kind: of the function.
+            args: whatever structure holds its arguments.
+            run: calls the function on a structure like ``args``.
+        """
+        flows = self.flows_of(args)
+        if not flows:
+            return run(args)
+        if kind == "layer":
+            return run(self.replaced(args, self._read))
+        if any(flow.received for flow in flows):
+            args = self.replaced(args, self._cut_spent)
+            flows = self.flows_of(args)
+        out = run(args)
+        pending = [flow for flow in flows if not flow.received]
+        if pending and kind == "activation":
+            return self._receive(pending, out)
+        self.follow(out, pending or flows)
+        return out
+
+    def enter(self, name: str, value: V) -> V:
+        """What a module is to see of its input."""
+        unit = self._units[name]
+        self._entered.append(name)
+        value = self._read(value)
+        if unit.point == "input":
+            self.note_receiver(unit, value)
+            return self.stop(value, [])
+        flows = self.flows_of((value,))
+        return self.stop(value, flows) if flows else value
+
+    def leave(self, name: str, value: V) -> V:
+        """What others are to see of the output of a module.
+
+        Raises:
+            ModelError: where the module takes no tensor, or returns several.
+        """
+        unit = self._units[name]
+        if name not in self._entered:
+            raise ModelError(
+                f"'{name}' takes no tensor or returns several: which would receive the error?",
+                notes=[f"decided by {unit.decided_by}"],
+                help="route the error of modules that take a tensor and return a single one",
+            )
+        self._entered.remove(name)
+        if unit.point == "block":
+            return self._receive([Flow(unit)], value)
+        if unit.point == "activation":
+            self.follow(value, [Flow(unit)])
+        return value
+
+    def flows_of(self, structure: Any) -> list[Flow]:
+        """The flows whose values are in a structure."""
+        known = (self._flows.get(value, ()) for value in self.values_in(structure))
+        return list(dict.fromkeys(flow for flows in known for flow in flows))
+
+    def follow(self, out: Any, flows: Iterable[Flow]) -> None:
+        """Go on with flows at the values of a result."""
+        for value in self.values_in(out):
+            if self.is_followed(value):
+                known = self._flows.get(value, [])
+                self._flows[value] = list(dict.fromkeys([*known, *flows]))
+
+    def _read(self, value: V) -> V:
+        """A value as the next layer sees it: what has not received so far does so here."""
+        flows = self.flows_of((value,))
+        pending = [flow for flow in flows if not flow.received]
+        if pending:
+            value = self._receive(pending, value)
+        for flow in flows:
+            flow.read_by_layer = True
+        return self._cut_spent(value)
+
+    def _receive(self, flows: list[Flow], value: V) -> V:
+        """What goes on from a value that receives for the first of some units."""
+        for flow in flows:
+            flow.received = True
+        unit = min((flow.unit for flow in flows), key=lambda unit: unit.order)
+        self.note_receiver(unit, value)
+        self.note_joined(unit, [flow.unit for flow in flows if flow.unit is not unit])
+        if unit.cut:
+            return self.stop(value, flows)
+        self.follow(value, flows)
+        return value
+
+    def note_joined(self, unit: Unit, others: list[Unit]) -> None:
+        """Note that a unit receives for others, which run into the same value."""
+
+    def _cut_spent(self, value: V) -> V:
+        """The value, cut off if one that it came from has received and lets nothing else back."""
+        flows = self.flows_of((value,))
+        spent = any(flow.received and flow.unit.cut for flow in flows)
+        return self.stop(value, flows) if spent else value
