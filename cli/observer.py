@@ -47,7 +47,6 @@ def graph_printer() -> Observer:
 
 
 def graphs_text(program: Program) -> str:
-    """The graphs as they stand: those with rules in them, as soon as there are some."""
-    islands = {island.path: island.graph for island in program.graph.islands}
-    current = {**islands, **program.rewritten}
-    return "\n\n".join(f"-- {path or 'the model'}\n{graph}" for path, graph in current.items())
+    """The program as it stands, island by island."""
+    graphs = program.lowered.islands() or {"": program.lowered.graph}
+    return "\n\n".join(f"-- {path or 'the model'}\n{graph}" for path, graph in graphs.items())

@@ -109,7 +109,7 @@ def _record(program: Program, steps: Pipeline) -> Record:
         plan=plan,
         pipeline=str(steps),
         versions=_versions(),
-        code=readable_code(program),
+        code=readable_code(program.lowered),
         inputs=program.inputs,
     )
 

@@ -15,8 +15,8 @@ from torch.nn.parallel import DistributedDataParallel
 from fxbio.bind.binding import binding_of
 from fxbio.bind.install import bound_modules
 from fxbio.errors import PolicyError, did_you_mean
+from fxbio.globs import suggest_paths
 from fxbio.graph.site import Site, Unreachable
-from fxbio.policy.patterns import suggest_paths
 from fxbio.policy.plan import Plan
 from fxbio.policy.selector import patterns_of, select
 from fxbio.policy.where_loader import load_where

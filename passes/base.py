@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, ClassVar
 
 from torch import fx, nn
 
-from fxbio.bind.build import FeedbackSpec, PendingModule
 from fxbio.errors import PassError
 from fxbio.graph.inputs import ExampleInputs
 from fxbio.graph.model_graph import ModelGraph
+from fxbio.lowering.feedback import FeedbackSpec
+from fxbio.lowering.lowered_graph import LoweredGraph
+from fxbio.lowering.routing import Routing
 from fxbio.policy import Plan, Policy
+from fxbio.rules import Family
 from fxbio.rules.spec import format_spec
 
-__all__ = ["Pass", "PassResult", "Program"]
+__all__ = ["Pass", "PassResult", "Program", "require_routing"]
 
 
 @dataclass
@@ -30,14 +34,17 @@ class Program:
     plan: Plan | None = None
     feedback: dict[str, FeedbackSpec] = field(default_factory=dict)
     """Backward path of each rewritten site, by the name of the site."""
-    pending: dict[str, PendingModule] = field(default_factory=dict)
-    """What each module is going to carry, by its path."""
-    rewritten: dict[str, fx.Graph] = field(default_factory=dict)
-    """Graphs with rule ops in them, by the path of the island; the empty path is the whole."""
+    routing: Routing | None = None
+    """Where errors are routed, once ``route-errors`` has read it off the graph."""
     bound: bool = False
     """Whether the model runs its rules."""
     emitted: dict[str, fx.GraphModule] = field(default_factory=dict)
     """Islands as graph modules, for reading and for graph tools."""
+
+    @cached_property
+    def lowered(self) -> LoweredGraph:
+        """The graph that passes rewrite; a copy of the captured one at first."""
+        return LoweredGraph.of(self.graph)
 
     def planned(self) -> Plan:
         """The plan.
@@ -86,3 +93,15 @@ class Pass:
 
     def __str__(self) -> str:
         return format_spec(self.name, self.options())
+
+
+def require_routing(program: Program, family: Family, step: Pass) -> None:
+    """Check that the graph is cut where the rules of a family receive their errors.
+
+    Raises:
+        PassError: naming the pass that does it.
+    """
+    if program.planned().rewritten(family) and program.routing is None:
+        raise PassError(
+            "no error is routed in the graph yet", help=f"run route-errors before {step.name}"
+        )

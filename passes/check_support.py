@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fxbio.errors import UnreachableWeightError
+from fxbio.globs import glob_matches
 from fxbio.passes.base import Pass, PassResult, Program
 from fxbio.passes.registry import register_pass
-from fxbio.policy.patterns import glob_matches
 from fxbio.policy.plan import Assignment, Plan
 from fxbio.rules import WeightInfo
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import fx, nn
 
 from fxbio.bind.binding import resolve_attribute
+from fxbio.bind.classes import without_scopes
 from fxbio.errors import PassError
-from fxbio.graph.copy import copy_graph
+from fxbio.lowering.lowered_graph import LoweredGraph
 from fxbio.passes.base import Pass, PassResult, Program
 from fxbio.passes.registry import register_pass
 
@@ -19,56 +21,53 @@ __all__ = ["EmitGraphs"]
 @register_pass("emit-graphs")
 @dataclass(frozen=True)
 class EmitGraphs(Pass):
-    """Makes a ``GraphModule`` of every rewritten island; it shares the model's parameters.
+    """Makes a ``GraphModule`` of every island; it shares the model's parameters and feedback.
 
     A graph module holds for the shapes and the mode of the example inputs, takes the tensors of
     the inputs in order, and returns plain containers.
     """
 
     def requires(self, program: Program) -> None:
-        if not program.bound:
+        if not program.bound and (program.plan is None or program.plan.rewritten()):
             raise PassError(
                 "feedback has no buffers yet", help="run bind-modules before emit-graphs"
             )
 
-        routed = program.planned().rewritten("broadcast", "local", "target")
-        if routed:
-            raise PassError(
-                "a graph module cannot show errors that leave the path of the forward pass",
-                notes=[
-                    f"rule '{a.rule}' of '{a.site.name}', decided by {a.decided_by}"
-                    for a in routed[:3]
-                ],
-                help="leave emit-graphs out: the transformed model itself runs these rules",
-            )
-
     def run(self, program: Program) -> PassResult:
-        islands = {island.path for island in program.graph.islands}
-        for path, graph in program.rewritten.items():
-            if path in islands:
-                program.emitted[path] = self._emit(program, graph)
+        emitter = _Emitter(program.model, program.lowered)
+        for path, graph in program.lowered.islands().items():
+            program.emitted[path] = emitter.emit(graph)
         return PassResult(bool(program.emitted), f"{len(program.emitted)} graph modules")
 
-    def _emit(self, program: Program, graph: fx.Graph) -> fx.GraphModule:
-        graph = copy_graph(graph)
+
+@dataclass
+class _Emitter:
+    model: nn.Module
+    lowered: LoweredGraph
+
+    def emit(self, graph: fx.Graph) -> fx.GraphModule:
+        """A graph module whose attributes are those of the model."""
         graph.eliminate_dead_code(is_impure_node=_writes)
-        objects: dict[str, Any] = {}
-        for node in graph.nodes:
-            if node.op in ("get_attr", "call_module"):
-                objects[str(node.target)] = self._object(program, str(node.target))
+        named = (node for node in graph.nodes if node.op in ("get_attr", "call_module"))
+        objects = {str(node.target): self._object(str(node.target)) for node in named}
         module = fx.GraphModule(_nested(objects), graph)
         module.graph.lint()
         return module
 
-    def _object(self, program: Program, target: str) -> Any:
-        if target in program.graph.constants:
-            return program.graph.constants[target]
-        return resolve_attribute(program.model, target)
+    def _object(self, target: str) -> Any:
+        if target in self.lowered.captured.constants:
+            return self.lowered.captured.constants[target]
+        if target in self.lowered.bodies:
+            return self.emit(self.lowered.bodies[target])
+        value = resolve_attribute(self.model, target)
+        return without_scopes(value) if isinstance(value, nn.Module) else value
 
 
 def _writes(node: fx.Node) -> bool:
     if node.op == "call_module":
         return True  # a normalisation layer keeps statistics, whether or not its result is used
+    if isinstance(node.target, torch._ops.OpOverload):
+        return node.target._schema.is_mutable
     name = str(getattr(node.target, "__name__", node.target))
     return node.is_impure() or name.endswith("_") or name == "setitem"
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from fxbio.bind.build import make_feedback
+from fxbio.lowering.feedback import make_feedback
 from fxbio.passes.base import Pass, PassResult, Program
 from fxbio.passes.registry import register_pass
 

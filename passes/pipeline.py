@@ -14,8 +14,8 @@ from fxbio.rules.spec import split_specs
 __all__ = ["DEFAULT_PIPELINE", "Observer", "PassRun", "Pipeline"]
 
 DEFAULT_PIPELINE = (
-    "assign-rules,check-support,make-feedback,lower-sites,bind-modules,route-errors,place-targets,"
-    "check-witness"
+    "assign-rules,check-support,make-feedback,lower-feedback,route-errors,lower-broadcast,"
+    "lower-local,lower-targets,bind-modules,check-witness"
 )
 
 

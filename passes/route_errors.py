@@ -1,13 +1,11 @@
-"""Route errors around the sequential path: from the output, or from classifiers of blocks."""
+"""Route errors: cut the sequential path where errors enter that come from elsewhere."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fxbio.bind.build_routes import route_errors
-from fxbio.errors import PassError
+from fxbio.lowering.routing import route_errors
 from fxbio.passes.base import Pass, PassResult, Program
-from fxbio.passes.comments import comment_sites
 from fxbio.passes.registry import register_pass
 
 __all__ = ["RouteErrors"]
@@ -16,20 +14,19 @@ __all__ = ["RouteErrors"]
 @register_pass("route-errors")
 @dataclass(frozen=True)
 class RouteErrors(Pass):
-    """Marks the layers of broadcast and local rules, and wires them to the source of the error."""
-
-    def requires(self, program: Program) -> None:
-        if program.planned().rewritten("asymmetric") and not program.bound:
-            raise PassError("the modules are not bound yet", help="run bind-modules first")
+    """Behind a receiver ``h`` its readers read ``ops.stop(h)``; nothing is sent there yet."""
 
     def run(self, program: Program) -> PassResult:
         plan = program.planned()
         if not plan.rewritten("broadcast", "local"):
             return PassResult(False, "no error is routed around the path")
-        report = route_errors(program.model, plan, program.inputs)
-        program.bound = True
-        comment_sites(program, "error routed", "broadcast", "local")
-        parts = [f"{report.receivers} receivers", f"matrices of {report.mebibytes:.1f} MiB"]
-        if report.exact:
-            parts.append(f"reached by the error itself: {', '.join(report.exact)}")
+        routing = route_errors(program.model, program.lowered, plan)
+        program.routing = routing
+        parts = [f"{len(routing.found.receivers)} receivers"]
+        if routing.exact:
+            names = [name for name in program.lowered.units if name in routing.exact]
+            parts.append(f"reached by the error itself: {', '.join(names)}")
         return PassResult(True, "; ".join(parts))
+
+    def ensures(self, program: Program) -> None:
+        program.lowered.graph.lint()

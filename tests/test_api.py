@@ -350,7 +350,7 @@ def test_bad_model_files(folder: Path, what: str) -> None:
         (("m.py", "--input", "2y6"), "2y6"),
         (("m.py", "--model-arg", "width=3"), "there is no model to build in m.py"),
         (("m.py", "--plugin", "missing.py"), "there is no file"),
-        (("m.py", "--pipeline", "assign-rules,bind-modules"), "run lower-sites before"),
+        (("m.py", "--pipeline", "assign-rules,bind-modules"), "run lower-feedback before"),
         (("m.py", "--pipeline", "assign-rules"), "none of its rules would run"),
         (("m.py", "--pipeline", "assign rules"), "is not a spec"),
     ],

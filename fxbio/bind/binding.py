@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from fxbio.graph.grad_mode import differentiated
 from fxbio.bind.local_losses import check_can_learn
+from fxbio.error_routing import Unit
+from fxbio.graph.grad_mode import differentiated
 from fxbio.ops.functional import Backward
 from fxbio.ops.transport import parse_rule
 from fxbio.rules.base import Rule
@@ -21,12 +22,11 @@ __all__ = [
     "UPDATES",
     "BoundWeight",
     "Delivery",
-    "Head",
+    "Installation",
     "Mark",
     "ModuleBinding",
     "Routes",
     "Targets",
-    "Unit",
     "added_names",
     "binding_of",
     "resolve_attribute",
@@ -127,41 +127,6 @@ class Mark:
     """Path of the module."""
 
 
-@dataclass(frozen=True)
-class Head:
-    """The classifier that a unit learns from: parameters of the model.
-
-    They are no module, because containers such as ``nn.Sequential`` run every module in them.
-    """
-
-    channel_dim: int
-    pooled: tuple[int, ...]
-    """Positions by dimension that it sees."""
-    layers: tuple[tuple[str, str], ...]
-    """Attributes with the weight and the bias of each layer."""
-
-
-@dataclass(frozen=True)
-class Unit:
-    """A layer or block whose error is routed."""
-
-    name: str
-    """Its path."""
-    order: int
-    """Position in order of execution; where two units run into one tensor the first receives."""
-    point: str
-    """Where it receives: ``activation``, ``input`` or ``block``; ``exact`` where the error of the
-    source reaches it by itself."""
-    cut: bool
-    """Whether nothing else that reads what has received sends an error back."""
-    decided_by: str
-    """The line of the policy."""
-    head: Head | None = None
-    """The classifier that it learns from."""
-    served_by: str | None = None
-    """Unit that receives for it, where both run into one tensor."""
-
-
 class Delivery(NamedTuple):
     """How the error of one source reaches one receiver."""
 
@@ -211,6 +176,18 @@ class ModuleBinding:
     """Of the model itself: its blocks that learn from targets."""
     attached: tuple[str, ...] = ()
     """Attributes of the module that were added besides the feedback of its weights."""
+
+
+@dataclass(frozen=True)
+class Installation:
+    """What each module of a model carries, and the tensors and modules that they need for it."""
+
+    bindings: Mapping[str, ModuleBinding]
+    """By the path of the module."""
+    state: Mapping[str, Tensor]
+    """Parameters and buffers by their qualified names."""
+    modules: Mapping[str, nn.Module]
+    """Likewise."""
 
 
 def added_names(binding: ModuleBinding) -> tuple[str, ...]:

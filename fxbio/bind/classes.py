@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import copyreg
 import pickle
-from dataclasses import replace
 from typing import Any
 
 from torch import nn
 
-from fxbio.bind.binding import BINDING, Mark, ModuleBinding, added_names, binding_of
+from fxbio.bind.binding import BINDING, ModuleBinding, added_names, binding_of
 from fxbio.bind.leaf import LEAF_FORWARDS
 from fxbio.bind.routes import MarkForward, RouteForward
 from fxbio.bind.scope import ScopeForward
@@ -21,7 +20,13 @@ from fxbio.bind.target_forward import TargetForward
 from fxbio.bind.updates import forget_updates, track_updates
 from fxbio.graph.leaves import linear_leaf_kind
 
-__all__ = ["bind_module", "is_bound", "mark_module", "stock_class", "unbind_module"]
+__all__ = [
+    "bind_module",
+    "is_bound",
+    "stock_class",
+    "unbind_module",
+    "without_scopes",
+]
 
 
 _NEW_OBJECT: Any = vars(copyreg)["__newobj__"]
@@ -57,19 +62,6 @@ def bind_module(module: nn.Module, binding: ModuleBinding) -> None:
     track_updates(module)
 
 
-def mark_module(module: nn.Module, name: str, *events: str) -> None:
-    """Have a module say what goes in, or what comes out.
-
-    Args:
-        module: bound or not.
-        name: its path.
-        *events: of ``fxbio.ops.mark``.
-    """
-    binding = binding_of(module)
-    added = tuple(Mark(event, name) for event in events)
-    bind_module(module, replace(binding, marks=(*binding.marks, *added)))
-
-
 def unbind_module(module: nn.Module) -> None:
     """Give a module its own class back and take away what binding added."""
     forget_updates(module)
@@ -88,6 +80,22 @@ def stock_class(module: nn.Module) -> type[nn.Module]:
     """The class that the user gave a module, rewritten or not."""
     return module._fxbio_base if isinstance(module, BoundModule) else type(module)
 
+
+def without_scopes(module: nn.Module) -> nn.Module:
+    """The same module, state shared, for a graph that routes errors and sends targets itself.
+
+    It has the rules of its weights, and makes no marks.
+    """
+    if not isinstance(module, BoundModule):
+        return module
+    own = tuple(forward for forward in module._fxbio_forwards if forward not in _OF_SCOPES)
+    base = module._fxbio_base
+    twin: nn.Module = object.__new__(bound_class(base, own) if own else base)
+    twin.__dict__ = vars(module)
+    return twin
+
+
+_OF_SCOPES = (RouteForward, TargetForward, MarkForward)
 
 _classes: dict[tuple[Any, tuple[type, ...]], type[nn.Module]] = {}
 

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from fxbio.bind.binding import Head, Routes, Unit
-from fxbio.errors import ModelError, PolicyError
+from fxbio.bind.binding import Routes
+from fxbio.error_routing import Head, Unit, check_single_output
+from fxbio.errors import ModelError
 from fxbio.ops.broadcast import broadcast
 from fxbio.ops.inlet import inlet, label_inlet
 from fxbio.rules.greedy import classify
@@ -102,15 +103,7 @@ def check_single(routes: Routes, out: Any) -> None:
         PolicyError: when it returns none or several.
     """
     found = [t for t in tree_leaves(out) if isinstance(t, Tensor) and t.is_floating_point()]
-    if len(found) == 1:
-        return
-    asking = next(unit for unit in routes.units.values())
-    raise PolicyError(
-        f"the model returns {type(out).__name__} with {len(found)} tensors: which error is to be "
-        "sent?",
-        notes=[f"'{asking.name}' asks for the error of the output, decided by {asking.decided_by}"],
-        help="name the modules whose outputs the loss is made of: with: {source: [head]}",
-    )
+    check_single_output(routes.units, type(out).__name__, len(found))
 
 
 def check_delivered(routes: Routes, received: list[Received], ran: list[str]) -> None:

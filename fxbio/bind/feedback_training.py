@@ -11,11 +11,12 @@ from torch.utils._pytree import tree_leaves
 
 from fxbio.bind.binding import ModuleBinding, binding_of
 from fxbio.bind.target_forward import TargetForward
-from fxbio.bind.target_scope import RunningBlock, StatelessNorms, TargetScope, run_again
+from fxbio.bind.target_scope import RunningBlock, TargetScope, run_again
 from fxbio.errors import ModelError
 from fxbio.targets.block_target import BlockTarget
 from fxbio.targets.phase import Phase
 from fxbio.targets.phase import set_phase as set_phase_of
+from fxbio.targets.stateless_norms import StatelessNorms
 from fxbio.targets.train_feedback import FeedbackBlock
 from fxbio.targets.train_feedback import train_feedback as train_blocks
 

@@ -10,16 +10,17 @@ from torch import Tensor, nn
 
 from fxbio.bind.binding import (
     BoundWeight,
+    Installation,
     ModuleBinding,
     added_names,
     binding_of,
     resolve_attribute,
 )
-from fxbio.bind.build import PendingModule
 from fxbio.bind.classes import bind_module, is_bound, stock_class, unbind_module
-from fxbio.graph.grad_mode import learning
 from fxbio.bind.loading import accept_stock_checkpoints, forget_checkpoints
+from fxbio.graph.grad_mode import learning
 from fxbio.ops.transport import feedback_of, parse_rule
+from fxbio.targets.block_target import BlockTarget
 
 __all__ = [
     "backprop",
@@ -34,24 +35,34 @@ _DDP_IGNORED = "_ddp_params_and_buffers_to_ignore"
 """DDP broadcasts every buffer at every step but those that this attribute of its module names."""
 
 
-def install(model: nn.Module, pending: dict[str, PendingModule], *, persist: bool) -> None:
-    """Bind the modules of a model.
+def install(model: nn.Module, installation: Installation, *, persist: bool) -> None:
+    """Have the modules of a model run an installation.
 
     Args:
         model: changed in place.
-        pending: what each module is to carry, by its path.
-        persist: whether feedback goes into the ``state_dict``.
+        installation: what each module is to carry.
+        persist: whether fixed feedback goes into the ``state_dict``.
     """
-    ignored: list[str] = []
-    for path, parts in pending.items():
+    for path, binding in installation.bindings.items():
         module = model.get_submodule(path)
         with contextlib.ExitStack() as undo:
-            _equip(module, parts, persist, undo)
-            bind_module(module, ModuleBinding(tuple(parts.weights), tuple(parts.frozen)))
+            _equip(module, path, binding, installation, persist, undo)
+            bind_module(module, binding)
             undo.pop_all()
-        ignored += [f"{path}.{name}" if path else name for name in parts.feedback]
-    leave_to_each_rank(model, ignored)
+    leave_to_each_rank(model, _same_on_every_rank(installation))
     accept_stock_checkpoints(model)
+
+
+def _same_on_every_rank(installation: Installation) -> list[str]:
+    """Buffers that each rank makes for itself, and what only ``train_feedback`` averages."""
+    buffers = [n for n, t in installation.state.items() if not isinstance(t, nn.Parameter)]
+    stepwise = {
+        path: module
+        for path, module in installation.modules.items()
+        if isinstance(module, BlockTarget) and module.rule.iterations
+    }
+    inverses = [f"{p}.{name}" for p, m in stepwise.items() for name, _ in m.named_parameters()]
+    return [*buffers, *inverses]
 
 
 def leave_to_each_rank(model: nn.Module, names: list[str]) -> None:
@@ -61,25 +72,43 @@ def leave_to_each_rank(model: nn.Module, names: list[str]) -> None:
 
 
 def _equip(
-    module: nn.Module, parts: PendingModule, persist: bool, undo: contextlib.ExitStack
+    module: nn.Module,
+    path: str,
+    binding: ModuleBinding,
+    installation: Installation,
+    persist: bool,
+    undo: contextlib.ExitStack,
 ) -> None:
-    """Add feedback and freeze weights, in a way that can be undone until the module is bound."""
-    like = _device_and_dtype(module, parts)
-    kept = {w.feedback for w in parts.weights if persist or parse_rule(w.rule).remembers}
-    for name, drawn in parts.feedback.items():
-        module.register_buffer(name, drawn.to(like.device, like.dtype), persistent=name in kept)
+    """Add what a module needs and freeze weights, in a way that can be undone until it is bound."""
+    like = _device_and_dtype(module, binding)
+    forgettable = {w.feedback for w in binding.weights if not parse_rule(w.rule).remembers}
+    forgettable |= set(binding.attached)
+    for name in added_names(binding):
+        qualified = f"{path}.{name}" if path else name
+        if qualified in installation.modules:
+            added = installation.modules[qualified].to(like.device, like.dtype)
+            module.add_module(name, added)
+        else:
+            tensor = installation.state[qualified]
+            data = tensor.detach().to(like.device, like.dtype)
+            if isinstance(tensor, nn.Parameter):
+                module.register_parameter(name, nn.Parameter(data, tensor.requires_grad))
+            else:
+                persistent = persist or name not in forgettable
+                module.register_buffer(name, data, persistent=persistent)
         undo.callback(delattr, module, name)
-    for name, learned in parts.learned.items():
-        module.register_parameter(name, learned)
-        undo.callback(delattr, module, name)
-    for attribute in parts.frozen:
+    for attribute in binding.frozen:
         parameter: Tensor = resolve_attribute(module, attribute).requires_grad_(False)
         undo.callback(parameter.requires_grad_)
 
 
-def _device_and_dtype(module: nn.Module, parts: PendingModule) -> Tensor:
-    weight: Tensor = resolve_attribute(module, parts.weights[0].sources[0])
-    return weight
+def _device_and_dtype(module: nn.Module, binding: ModuleBinding) -> Tensor:
+    """A tensor with the device and dtype that belong to a module."""
+    if binding.weights:
+        weight: Tensor = resolve_attribute(module, binding.weights[0].sources[0])
+        return weight
+    floating = (p for p in module.parameters() if p.is_floating_point())
+    return next(floating, torch.empty(0))
 
 
 def uninstall(model: nn.Module) -> None:

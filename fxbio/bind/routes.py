@@ -12,8 +12,8 @@ from torch.utils._pytree import tree_map_only
 from fxbio.bind.binding import Mark
 from fxbio.bind.broadcast_scope import BroadcastScope
 from fxbio.bind.forward import Forward
-from fxbio.graph.grad_mode import differentiated
 from fxbio.bind.retrace import proxy_in, record_as_leaf
+from fxbio.graph.grad_mode import differentiated
 from fxbio.ops.mark import ENTER, mark
 
 __all__ = ["MarkForward", "RouteForward"]

@@ -16,12 +16,12 @@ from torch.utils._pytree import tree_map_only
 
 from fxbio.bind.binding import BoundWeight, ModuleBinding, resolve_attribute
 from fxbio.bind.forward import Forward
-from fxbio.graph.grad_mode import differentiated
 from fxbio.bind.retrace import proxy_in, record_as_leaf
 from fxbio.errors import UnreachableWeightError
 from fxbio.graph.applied import makes_activation
 from fxbio.graph.follow import REINDEXING, giving_values
 from fxbio.graph.functions import COMPOSITES, LinearCall, match_linear_call
+from fxbio.graph.grad_mode import differentiated
 from fxbio.ops.functional import Backward
 
 __all__ = ["RuleScope", "ScopeForward"]

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map_only
@@ -22,8 +21,9 @@ from fxbio.errors import ModelError
 from fxbio.graph.taint import tensors_in
 from fxbio.ops.mark import ENTER, LEAVE
 from fxbio.targets.block_target import BlockTarget
+from fxbio.targets.stateless_norms import StatelessNorms
 
-__all__ = ["RunningBlock", "StatelessNorms", "TargetScope", "run_again"]
+__all__ = ["RunningBlock", "TargetScope", "run_again"]
 
 
 class _Call(NamedTuple):
@@ -170,31 +170,3 @@ def _pairs(before: Any, now: Any) -> Iterator[tuple[Tensor, Tensor]]:
 def _replaced(value: Any, now: dict[Tensor, Tensor]) -> Any:
     """A structure of arguments with what the block made replaced by what it makes now."""
     return tree_map_only(Tensor, lambda tensor: now.get(tensor, tensor), value)
-
-
-class StatelessNorms(TorchFunctionMode):
-    """Batch norms in training use the statistics of the batch, and do not count it."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if func is Tensor.add_ and not args[0].is_floating_point():
-            return args[0]  # num_batches_tracked
-        if func is F.batch_norm and _trains(*args, **kwargs):
-            names = ("input", "running_mean", "running_var")
-            rest = {key: value for key, value in kwargs.items() if key not in names}
-            return func(args[0], None, None, *args[3:], **rest)
-        return func(*args, **kwargs)
-
-
-def _trains(
-    input: Tensor,
-    running_mean: Tensor | None,
-    running_var: Tensor | None,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    training: bool = False,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-) -> bool:
-    """Whether a call of ``F.batch_norm`` uses the statistics of the batch."""
-    return training

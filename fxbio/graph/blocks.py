@@ -14,11 +14,11 @@ from itertools import takewhile
 from torch import fx, nn
 
 from fxbio.errors import PolicyError
+from fxbio.globs import glob_matches, suggest_paths
 from fxbio.graph.dataflow import Flow, activation_flow
 from fxbio.graph.grouping import Stretch, group, is_in, within
 from fxbio.graph.model_graph import ModelGraph
 from fxbio.graph.operations import Activation, Operation, range_of, read_operation
-from fxbio.policy.patterns import glob_matches, suggest_paths
 
 __all__ = ["Block", "partition"]
 

@@ -68,6 +68,7 @@ def capture(model: nn.Module, example_inputs: Any = None) -> ModelGraph:
         nodes=nodes,
         constants=recording.constants,
         calls=tuple(recording.calls),
+        output_type=recording.output_type,
         buffers=buffers,
         derivatives=tuple(recording.derivatives),
     )

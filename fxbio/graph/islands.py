@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import fx
 
+from fxbio.graph.extract import extracted
 from fxbio.graph.model_graph import Island
 from fxbio.graph.recording import ModuleCall, Recording
 
@@ -21,7 +22,7 @@ def find_islands(recording: Recording) -> tuple[Island, ...]:
             inside.add(index)
         elif call.path not in broken:
             inside.add(index)
-            islands.setdefault(call.path, Island(call.path, _cut(recording, call)))
+            islands.setdefault(call.path, Island(call.path, _cut(recording, call), index))
     return tuple(islands.values())
 
 
@@ -31,45 +32,7 @@ def _with_ancestors(path: str) -> list[str]:
 
 
 def _cut(recording: Recording, call: ModuleCall) -> fx.Graph:
-    """Copy the interval of one call into a graph of its own, inputs made placeholders."""
-    graph = fx.Graph()
-    copies: dict[fx.Node, fx.Node] = {}
-    body = recording.nodes[call.start : call.end]
-    members = set(body)
-
-    def outside(node: fx.Node) -> fx.Node:
-        if node not in copies:
-            copies[node] = _import(graph, node)
-        return copies[node]
-
-    for source in sorted(_inputs(recording, call, body, members)):
-        outside(source)
-    for node in body:
-        if node.op == "placeholder":
-            outside(node)
-            continue
-        copies[node] = graph.node_copy(node, outside)
-    graph.output(fx.map_arg(call.output, outside))
-    return graph
-
-
-def _inputs(
-    recording: Recording, call: ModuleCall, body: list[fx.Node], members: set[fx.Node]
-) -> set[fx.Node]:
-    """The nodes that a call takes from outside; of the root all inputs, used or not."""
-    found = {source for node in body for source in node.all_input_nodes}
-    fx.map_arg(call.output, found.add)
-    found -= members
-    if call.parent is None:
-        found |= {node for node in recording.nodes[: call.start] if node.op == "placeholder"}
-    return {node for node in found if node.op != "get_attr"}
-
-
-def _import(graph: fx.Graph, node: fx.Node) -> fx.Node:
-    """A node from outside of the interval: a parameter stays one, all else is an input."""
-    if node.op == "get_attr":
-        return graph.node_copy(node)
-    copy = graph.create_node("placeholder", node.name)
-    # What was a site out there is an input in here.
-    copy.meta = {key: value for key, value in node.meta.items() if key not in ("site", "operand")}
-    return copy
+    """The interval of one call as a graph; of the root all inputs are kept, used or not."""
+    before = recording.nodes[: call.start] if call.parent is None else []
+    inputs = [node for node in before if node.op == "placeholder"]
+    return extracted(recording.nodes[call.start : call.end], call.output, inputs)

@@ -28,6 +28,8 @@ class Island:
     """Path of the module; empty for the model itself."""
     graph: fx.Graph
     """Its forward: placeholders for its inputs, targets qualified from the model's root."""
+    call: int = 0
+    """Index of its first call among ``ModelGraph.calls``."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,8 @@ class ModelGraph:
     """Tensors that the graphs refer to and the model does not own."""
     calls: tuple[ModuleCall, ...] = ()
     """Calls of modules that are not leaves, with the interval of ``graph`` that each executed."""
+    output_type: str = ""
+    """Class name of what the pass returned."""
     buffers: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Buffers that enter the computation of a site's weight, by the name of the site."""
     derivatives: tuple[Origin | None, ...] = ()

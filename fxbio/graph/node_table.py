@@ -67,6 +67,12 @@ class NodeTable:
             if isinstance(item, Tensor | list | tuple | dict):
                 self.add("call_function", operator.getitem, ((node, key), {}), item)
 
+    def note_write(self, tensor: Tensor) -> None:
+        """Note that a tensor was written into, which may have given it a history."""
+        entry = self._node_of.get(id(tensor))
+        if entry is not None:
+            entry[1].meta["requires_grad"] = tensor.requires_grad
+
     def arguments(self, value: Any) -> Any:
         """A structure with nodes in place of its tensors, fit to be arguments of a node."""
         if isinstance(value, Tensor):

@@ -98,6 +98,7 @@ class Recorder(TorchFunctionMode):
         """Close the graph and hand out the recording."""
         self._findings.collect_strays()
         self._table.graph.output(self._table.arguments(output))
+        self._recording.output_type = type(output).__name__
         self._recording.constants = dict(self._table.constants)
         self._findings.settle()
         del self._regions  # it refers back, and the tensors of the pass would outlive it
@@ -120,6 +121,7 @@ class Recorder(TorchFunctionMode):
         inputs = self._table.arguments((args, kwargs))
         start = len(self._table.nodes)
         record = ModuleCall(path, type(module).__name__, parent, start, inputs=inputs)
+        record.grad_enabled = torch.is_grad_enabled()
         self._recording.calls.append(record)
         self._stack.append(len(self._recording.calls) - 1)
         try:
@@ -139,7 +141,7 @@ class Recorder(TorchFunctionMode):
         self._taint.mark_activation(out)
         node = self._table.add("call_module", path, arguments, out)
         self._annotate(node, None)
-        node.meta["type"] = type(module).__name__
+        node.meta["type"], node.meta["layer"] = type(module).__name__, path
         kind = linear_leaf_kind(module) or ("norm" if norm_leaf(module) is not None else None)
         if kind is not None:
             weight: Tensor = module.weight  # type: ignore[assignment]
@@ -192,6 +194,8 @@ class Recorder(TorchFunctionMode):
         if not writes and next(tensors_in(out), None) is None:
             return None
         arguments = self._table.arguments((args, kwargs))
+        if writes:
+            self._table.note_write(args[0])
         if name == "__get__":
             arguments = ((arguments[0][0], func.__self__.__name__), {})
             node = self._table.add("call_function", getattr, arguments, out)
@@ -235,6 +239,9 @@ class Recorder(TorchFunctionMode):
         node.meta["path"] = self._findings.path
         node.meta["call"] = self._stack[-1] if self._stack else None
         node.meta["origin"] = origin
+        node.meta["grad_enabled"] = torch.is_grad_enabled()
+        if self._regions.in_function:  # what it computes without gradients gets them from outside
+            node.meta["requires_grad"] = None
 
     @contextmanager
     def _unseen(self) -> Iterator[None]:

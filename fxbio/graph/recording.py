@@ -24,6 +24,7 @@ class ModuleCall:
     start: int
     """Number of nodes recorded before it."""
     end: int = 0
+    grad_enabled: bool = True
     inputs: Any = ()
     """Its arguments, with nodes in place of tensors."""
     output: Any = None
@@ -74,6 +75,8 @@ class Recording:
     opaque: list[Unreachable] = field(default_factory=list)
     constants: dict[str, Any] = field(default_factory=dict)
     """Tensors that the graph refers to and the model does not own, by name."""
+    output_type: str = ""
+    """Class name of what the model returned."""
     seen: frozenset[str] = frozenset()
     """Parameters that the dispatcher saw applied to an activation."""
     applied: frozenset[str] = frozenset()

@@ -42,6 +42,11 @@ class Regions:
         for device in _DEVICES:
             self._follow_autocast(device, self._entered[device])
 
+    @property
+    def in_function(self) -> bool:
+        """Whether the forward of an ``autograd.Function`` of torch runs."""
+        return self._held
+
     @contextmanager
     def inside_function(self) -> Iterator[None]:
         """An ``autograd.Function`` runs without gradients and brings them itself."""

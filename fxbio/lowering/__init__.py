@@ -1,1 +1,1 @@
-"""Lowering: the way back of a plan, written into the captured graph, and what it means for modules."""
+"""Lowering: the way back of a plan, written into the captured graph as nodes."""

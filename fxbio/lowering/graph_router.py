@@ -6,16 +6,15 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor, fx, nn
 from torch.fx.node import map_arg
 
+from fxbio.error_routing import CallKind, ErrorRouter, Flow, Unit
 from fxbio.graph.activations import ACTIVATIONS, is_activation_layer
-from fxbio.graph.error_router import CallKind, ErrorRouter, Flow, Unit
 from fxbio.graph.layer_calls import applies_layer
 from fxbio.graph.leaves import linear_leaf_kind
-from fxbio.graph.model_graph import ModelGraph
 from fxbio.graph.recording import ModuleCall
+from fxbio.lowering.lowered_graph import LoweredGraph
 
 __all__ = ["GraphRouter", "Receivers", "call_kind", "find_receivers"]
 
@@ -29,7 +28,11 @@ class GraphRouter(ErrorRouter[fx.Node]):
     """
 
     def __init__(
-        self, model: nn.Module, graph: ModelGraph, units: Mapping[str, Unit], sources: tuple[str, ...]
+        self,
+        model: nn.Module,
+        graph: LoweredGraph,
+        units: Mapping[str, Unit],
+        sources: tuple[str, ...],
     ) -> None:
         super().__init__(units)
         self._model = model
@@ -38,14 +41,16 @@ class GraphRouter(ErrorRouter[fx.Node]):
         self._nodes = graph.order
         self._now: dict[fx.Node, fx.Node] = {}
         """What stands for a node at present, where that is another one."""
-        self._grad_enabled = True
 
     def at_source(self, node: fx.Node, name: str) -> fx.Node:
         """What goes on from the output of a source."""
         raise NotImplementedError
 
     def at_position(self, node: fx.Node | None) -> None:
-        """New nodes are to stand in front of this one from now on."""
+        """New nodes are to stand in front of this one from now on, or at the end."""
+
+    def note_output(self, index: int, output: Any) -> None:
+        """What a module call returns to its caller now."""
 
     def route(self) -> None:
         """Walk the whole graph."""
@@ -64,7 +69,7 @@ class GraphRouter(ErrorRouter[fx.Node]):
 
     def _walk_call(self, call: ModuleCall, index: int, children: Any) -> None:
         self.at_position(self._nodes[call.start] if call.start < len(self._nodes) else None)
-        entered = self._enter_module(call.path, call.inputs)
+        entered = self._enter_module(call.path, call.inputs) if call.grad_enabled else {}
         before = {node: self._now.get(node) for node in entered}
         self._now |= entered
         self._walk(call.start, call.end, index, children)
@@ -74,11 +79,13 @@ class GraphRouter(ErrorRouter[fx.Node]):
             else:
                 self._now[node] = value
         self.at_position(self._nodes[call.end] if call.end < len(self._nodes) else None)
-        self._leave_module(call.path, call.output)
+        if call.grad_enabled:
+            self._leave_module(call.path, call.output)
+        self.note_output(index, self.replaced(call.output, self._present))
 
     def _enter_module(self, path: str, inputs: Any) -> dict[fx.Node, fx.Node]:
         """What the body of a module sees of its first tensor, where that differs."""
-        if path not in self._units or not self._grad_enabled:
+        if path not in self._units:
             return {}
         first = next((n for n in self.values_in(inputs) if self.is_followed(n)), None)
         if first is None:
@@ -88,8 +95,6 @@ class GraphRouter(ErrorRouter[fx.Node]):
         return {} if seen is value else {first: seen}
 
     def _leave_module(self, path: str, output: Any) -> None:
-        if not self._grad_enabled:
-            return
         for node in list(self.values_in(output)):
             if path in self._units and self.is_followed(node):
                 self._now[node] = self.leave(path, self._present(node))
@@ -101,15 +106,13 @@ class GraphRouter(ErrorRouter[fx.Node]):
             node = self._nodes[index]
             if node.op in ("placeholder", "get_attr"):
                 continue
-            if node.target is torch._C._set_grad_enabled:
-                self._grad_enabled = bool(node.args[0])
-                continue
             self._walk_node(node, self._nodes[index + 1] if index + 1 < len(self._nodes) else None)
 
     def _walk_node(self, node: fx.Node, following: fx.Node | None) -> None:
         self.at_position(node)
         arguments = map_arg((node.args, node.kwargs), self._present)
-        leaf = str(node.target) if node.op == "call_module" else ""
+        marked = node.op == "call_module" and node.meta["grad_enabled"]
+        leaf = str(node.target) if marked else ""
         if leaf:
             entered = self._enter_module(leaf, (node.args, node.kwargs))
             arguments = map_arg(
@@ -153,9 +156,13 @@ def call_kind(model: nn.Module, node: fx.Node) -> CallKind:
             return "layer"
         return "activation" if is_activation_layer(module) else "other"
     function = getattr(Tensor, str(node.target), None) if node.op == "call_method" else node.target
-    if applies_layer(function, node.args):
+    if applies_layer(function, node.args, _is_parameter):
         return "layer"
     return "activation" if function in ACTIVATIONS else "other"
+
+
+def _is_parameter(value: Any) -> bool:
+    return isinstance(value, fx.Node) and bool(value.meta.get("parameter"))
 
 
 @dataclass
@@ -208,14 +215,13 @@ class _Finder(GraphRouter):
 
 
 def find_receivers(
-    model: nn.Module, graph: ModelGraph, units: Mapping[str, Unit], sources: tuple[str, ...]
+    model: nn.Module, graph: LoweredGraph, units: Mapping[str, Unit], sources: tuple[str, ...]
 ) -> Receivers:
     """Where the errors of units enter, read off the graph."""
     finder = _Finder(model, graph, units, sources)
     finder.route()
     if "" in sources:
-        (output,) = (node for node in graph.graph.nodes if node.op == "output")
-        for node in list(finder.values_in(output.args)):
+        for node in list(finder.values_in(graph.output.args)):
             if finder.is_followed(node):
                 finder.at_source(node, "")
     return finder.found
@@ -230,5 +236,11 @@ def _history(node: fx.Node) -> set[fx.Node]:
         if here in seen or here.meta.get("requires_grad") is False:
             continue
         seen.add(here)
-        open_ += here.all_input_nodes
+        open_ += [*here.all_input_nodes, *(user for user in here.users if _writes(user, here))]
     return seen
+
+
+def _writes(node: fx.Node, into: fx.Node) -> bool:
+    """Whether a node writes into the tensor of another one and returns nothing."""
+    name = str(getattr(node.target, "__name__", node.target))
+    return name in ("__setitem__", "setitem", "copy_") and node.args[0] is into

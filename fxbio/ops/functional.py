@@ -15,8 +15,11 @@ from torch.autograd import forward_ad
 
 from fxbio.ops import norm
 from fxbio.ops.add_loss import add_loss
+from fxbio.ops.broadcast import broadcast as broadcast_op
 from fxbio.ops.convolution import convolution
+from fxbio.ops.cut import cut
 from fxbio.ops.einsum import einsum as einsum_op
+from fxbio.ops.inlet import inlet, label_inlet
 from fxbio.ops.linear import linear as linear_op
 from fxbio.ops.matmul import addmm as addmm_op
 from fxbio.ops.matmul import matmul as matmul_op
@@ -27,16 +30,49 @@ __all__ = [
     "add_loss",
     "addmm",
     "batch_norm",
+    "broadcast",
     "conv",
     "conv_transpose",
     "einsum",
     "group_norm",
+    "label_port",
     "layer_norm",
     "linear",
     "matmul",
+    "port",
+    "source",
+    "stop",
 ]
 
 Ints = int | Sequence[int]
+
+
+def stop(x: Tensor) -> Tensor:
+    """``x``, behind which no error is sent."""
+    return cut(x)
+
+
+def source(x: Tensor, name: str) -> Tensor:
+    """``x`` itself: where the error of a module's output is taken from, until it is sent."""
+    return x
+
+
+def port(receiver: Tensor, feedback: Tensor, name: str, projection: str) -> Tensor:
+    """Where the error of a source enters, projected by a matrix; see ``fxbio.ops.inlet``."""
+    result: Tensor = inlet(receiver, feedback, name, projection)
+    return result
+
+
+def label_port(logits: Tensor, name: str, mean: bool) -> Tensor:
+    """Where labels enter a classifier; see ``fxbio.ops.inlet``."""
+    result: Tensor = label_inlet(logits, name, mean)
+    return result
+
+
+def broadcast(output: Tensor, ports: list[Tensor], targets: bool, mean: bool) -> Tensor:
+    """``output``, whose error is sent to the ports as well; see ``fxbio.ops.broadcast``."""
+    result: Tensor = broadcast_op(output, ports, targets, mean)
+    return result
 
 
 class Backward(NamedTuple):

@@ -8,11 +8,11 @@ from functools import cached_property
 
 from torch import fx
 
+from fxbio.globs import glob_matches
 from fxbio.graph.grouping import within
 from fxbio.graph.model_graph import ModelGraph
 from fxbio.graph.site import Site
 from fxbio.pictures.module_blocks import path_of, with_parents
-from fxbio.policy.patterns import glob_matches
 from fxbio.rules import Rule
 from fxbio.rules.broadcast import BroadcastRule
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fxbio.errors import PolicyError, UnreachableWeightError
+from fxbio.globs import Pattern, suggest_paths
 from fxbio.graph.site import Site, Unreachable
-from fxbio.policy.patterns import Pattern, suggest_paths
 from fxbio.policy.schema import Entry, Where
 from fxbio.policy.selector import Graph, names_norms, patterns_of, select
 

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias
 import yaml
 
 from fxbio.errors import Location
-from fxbio.policy.patterns import Pattern
+from fxbio.globs import Pattern
 from fxbio.rules import Rule, make_rule
 
 __all__ = ["Depth", "Entry", "Expect", "OnUnsupported", "Policy", "RuleChoice", "Span", "Where"]

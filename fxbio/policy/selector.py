@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from typing import Protocol
 
+from fxbio.globs import Pattern
 from fxbio.graph.site import Site, Unreachable
 from fxbio.policy.keys import OPS
-from fxbio.policy.patterns import Pattern
 from fxbio.policy.schema import Depth, Span, Where
 
 __all__ = ["Graph", "names_norms", "patterns_of", "select"]

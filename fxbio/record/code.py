@@ -3,28 +3,40 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 from torch import fx
 
-if TYPE_CHECKING:
-    from fxbio.passes.base import Program
+from fxbio.lowering.lowered_graph import LoweredGraph
+from fxbio.ops.functional import stop
 
 __all__ = ["readable_code", "readable_source"]
 
 _CLEARED = re.compile(r";  (\w+ = )+None$")
 """fx frees values as early as it can, which nobody wants to read."""
-_ROUTED = "# Beside them {} layers get errors that leave this path; no line shows where it is cut."
+_COMMENTS = {
+    "unit": "an error enters: {}",
+    "source": "an error is sent: that of {}",
+    "block": "targets: block {}",
+    "rule": "{}",
+}
+"""What is said of a line, by the annotation of its node."""
 _INDEXED = re.compile(r'getattr\((self[\w.\[\]]*), "(\d+)"\)')
 
 
-def readable_code(program: Program) -> dict[str, str]:
-    """Source of every graph that holds a rewritten site, by the path of its island."""
+def readable_code(lowered: LoweredGraph) -> dict[str, str]:
+    """Source of every island that holds a rewritten line, by its path; of the whole without one."""
+    graphs = lowered.islands()
+    graphs.setdefault("", lowered.graph)
     return {
-        path: readable_source(graph, path or program.graph.name)
-        for path, graph in program.rewritten.items()
-        if any("rule" in node.meta or "routed" in node.meta for node in graph.nodes)
+        path: readable_source(graph, path or lowered.captured.name)
+        for path, graph in graphs.items()
+        if any(is_rewritten(node) for node in graph.nodes)
     }
+
+
+def is_rewritten(node: fx.Node) -> bool:
+    """Whether a node is not of the captured forward pass."""
+    return any(key in node.meta for key in _COMMENTS) or node.target is stop
 
 
 def readable_source(graph: fx.Graph, title: str) -> str:
@@ -33,23 +45,27 @@ def readable_source(graph: fx.Graph, title: str) -> str:
     It is for reading. The whole names lead from the model's root; what runs is the user's own
     forward, with the layers on the commented lines rewritten in place.
     """
-    rules = {node.name: node.meta["rule"] for node in graph.nodes if "rule" in node.meta}
-    routed = {node.name: node.meta["routed"] for node in graph.nodes if "routed" in node.meta}
+    comments = {node.name: _comment(node) for node in graph.nodes if is_rewritten(node)}
     header = [
-        f"# The forward of {title} as captured: {len(rules)} lines are rewritten.",
+        f"# The forward of {title} as captured: {len(comments)} lines are rewritten.",
         "# This file is for reading; the transformed model runs its own code.",
-        *([_ROUTED.format(len(routed))] if routed else []),
         "import torch",
         "",
         "from fxbio.ops import functional as ops",
         "",
         "",
     ]
-    comments = rules | routed
     body = [
         _readable(line, comments) for line in graph.python_code("self").src.strip().splitlines()
     ]
     return "\n".join([*header, *(line for line in body if line.strip()), ""])
+
+
+def _comment(node: fx.Node) -> str:
+    for key, words in _COMMENTS.items():
+        if key in node.meta:
+            return words.format(node.meta[key] or "the output")
+    return "cut: no error goes on from here"
 
 
 def _readable(line: str, rules: dict[str, str]) -> str:

@@ -140,6 +140,11 @@ class BroadcastRule(Rule):
         raise NotImplementedError(f"rule '{self.name}' does not define carrier()")
 
     @property
+    def mean_loss(self) -> bool:
+        """Whether the loss is the mean over the batch, where that matters."""
+        return True
+
+    @property
     def fixes_size(self) -> bool:
         """Whether its matrices fit receivers of one size only."""
         return False

@@ -162,3 +162,7 @@ class DirectRandomTargets(DirectFeedback):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_word("reduction", self.reduction, ("mean", "sum"))
+
+    @property
+    def mean_loss(self) -> bool:
+        return self.reduction == "mean"

@@ -51,6 +51,10 @@ class GreedyLearning(BroadcastRule):
         check_whole("pool", self.pool)
         check_whole("hidden", self.hidden, least=0)
 
+    @property
+    def mean_loss(self) -> bool:
+        return self.reduction == "mean"
+
     def _sent(self) -> str:
         return "the error of a classifier of its own, which learns the labels that show in that of"
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from fxbio.bind.binding import Unit, binding_of
+from fxbio.bind.binding import binding_of
+from fxbio.error_routing import Unit
 from fxbio.policy.plan import Assignment, Plan
 from fxbio.verification.probe import Arrival, Delivered
 from fxbio.verification.route_oracle import expected_at

@@ -20,7 +20,7 @@ from torch import nn
 
 import fxbio
 
-PIPELINE = "assign-rules,check-support,make-feedback,lower-sites,bind-modules"
+PIPELINE = "assign-rules,check-support,make-feedback,lower-feedback,bind-modules"
 DEPTHS = (500, 1000, 2500, 5000)
 
 

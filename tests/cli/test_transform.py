@@ -120,7 +120,7 @@ def test_passes_can_be_watched(fxbio_command: Command, folder: Path) -> None:
     assert result.exit_code == 0, result.stderr
     json.loads(result.stdout)
     assert " ms  bind-modules" in result.stderr
-    assert "== after lower-sites" in result.stderr
+    assert "== after lower-feedback" in result.stderr
 
 
 def test_a_pipeline_of_ones_own(fxbio_command: Command, folder: Path) -> None:

@@ -11,7 +11,7 @@ from fxbio.passes.bind_modules import BindModules
 from tests.passes.program import program, run
 from tests.small import BUILDERS, build, policy, snapshot
 
-BIND = "assign-rules,check-support,make-feedback,lower-sites,bind-modules"
+BIND = "assign-rules,check-support,make-feedback,lower-feedback,bind-modules"
 
 
 @pytest.mark.parametrize("kind", BUILDERS)
@@ -27,7 +27,7 @@ def test_a_module_too_few_is_noticed() -> None:
     on = program()
     run(BIND, on)
     on.model.second = nn.Linear(8, 8)
-    with pytest.raises(PassError, match="are not those of the plan"):
+    with pytest.raises(PassError, match="are not those of the lowered graph"):
         BindModules().ensures(on)
 
 

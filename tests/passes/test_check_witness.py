@@ -8,7 +8,7 @@ from fxbio.passes.check_witness import CheckWitness
 from tests.passes.program import program, run
 from tests.small import BUILDERS, snapshot
 
-BIND = "assign-rules,check-support,make-feedback,lower-sites,bind-modules"
+BIND = "assign-rules,check-support,make-feedback,lower-feedback,bind-modules"
 
 
 @pytest.mark.parametrize("kind", BUILDERS)

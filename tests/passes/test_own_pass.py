@@ -85,7 +85,7 @@ def test_a_refusal_on_the_command_line(transform: Callable[..., Result], tmp_pat
     result = transform("--plugin", EXAMPLE, "--pipeline", WITH_COUNT % 8)
     assert result.exit_code == 2
     assert result.stderr == (
-        "error: fewer than 8 sites get a rule\n  = note: pass 2 of 9: count-sites{minimum=8}\n"
+        "error: fewer than 8 sites get a rule\n  = note: pass 2 of 11: count-sites{minimum=8}\n"
     )
     assert list(tmp_path.iterdir()) == []
 

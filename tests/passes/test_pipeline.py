@@ -61,7 +61,9 @@ def _empty_log() -> None:
 TWO = Pipeline((Note("a"), Note("b")))
 
 
-@pytest.mark.parametrize("text", [DEFAULT_PIPELINE, "", "lower-sites", "emit-graphs,emit-graphs"])
+@pytest.mark.parametrize(
+    "text", [DEFAULT_PIPELINE, "", "lower-feedback", "emit-graphs,emit-graphs"]
+)
 def test_pipelines_print_as_they_were_written(text: str) -> None:
     assert str(Pipeline.parse(text)) == text
 
@@ -147,14 +149,14 @@ def test_a_pass_that_does_nothing_says_so() -> None:
     [
         ("check-support", "there is no plan yet"),
         ("make-feedback", "run assign-rules before"),
-        ("lower-sites", "there is no plan yet"),
+        ("lower-feedback", "there is no plan yet"),
         ("bind-modules", "there is no plan yet"),
         ("check-witness", "there is no plan yet"),
         ("emit-graphs", "run bind-modules before emit-graphs"),
-        ("assign-rules,lower-sites", "run make-feedback before lower-sites"),
-        ("assign-rules,bind-modules", "run lower-sites before bind-modules"),
-        ("assign-rules,make-feedback,bind-modules", "run lower-sites before bind-modules"),
-        ("assign-rules,make-feedback,lower-sites,emit-graphs", "run bind-modules before"),
+        ("assign-rules,lower-feedback", "run make-feedback before lower-feedback"),
+        ("assign-rules,bind-modules", "run lower-feedback before bind-modules"),
+        ("assign-rules,make-feedback,bind-modules", "run lower-feedback before bind-modules"),
+        ("assign-rules,make-feedback,lower-feedback,emit-graphs", "run bind-modules before"),
         ("assign-rules,check-witness", "run bind-modules before check-witness"),
         (f"{DEFAULT_PIPELINE},bind-modules", "bound already"),
     ],

@@ -27,10 +27,12 @@ def test_the_built_in_passes_come_first_and_in_order() -> None:
         "assign-rules",
         "check-support",
         "make-feedback",
-        "lower-sites",
-        "bind-modules",
+        "lower-feedback",
         "route-errors",
-        "place-targets",
+        "lower-broadcast",
+        "lower-local",
+        "lower-targets",
+        "bind-modules",
         "check-witness",
     ]
 

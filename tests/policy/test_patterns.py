@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from fxbio.policy.patterns import glob_fault, glob_matches, regex_fault, suggest_paths
+from fxbio.globs import glob_fault, glob_matches, regex_fault, suggest_paths
 
 PATHS = ["backbone.layer1.0.conv1", "backbone.layer1.1.conv1", "backbone.layer2.0.conv1", "head.fc"]
 

@@ -383,7 +383,7 @@ def test_ddp_leaves_inverses_alone_that_train_feedback_trains() -> None:
 def test_graph_modules_are_refused_and_readable_code_says_so() -> None:
     x = vector()
     policy = fxbio.Policy.uniform("dtp")
-    pipeline = "assign-rules,check-support,make-feedback,lower-sites,place-targets,emit-graphs"
+    pipeline = "assign-rules,check-support,make-feedback,lower-feedback,place-targets,emit-graphs"
     with pytest.raises(PassError, match="leave the path of the forward pass"):
         fxbio.transform(mlp(), policy, (x,), pipeline=pipeline)
     model = fxbio.transform(mlp(), policy, (x,))

@@ -9,10 +9,10 @@ from typing import Any
 from torch import nn
 
 from fxbio.errors import ConfigError, PolicyError
+from fxbio.globs import suggest_paths
 from fxbio.graph.blocks import partition
 from fxbio.graph.model_graph import ModelGraph
 from fxbio.graph.site import Site
-from fxbio.policy.patterns import suggest_paths
 from fxbio.policy.selector import patterns_of, select
 from fxbio.study.ablation.read import Axis, placed
 

@@ -12,13 +12,27 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
-from fxbio.errors import ModelError
+from fxbio.errors import ModelError, PolicyError
 
-__all__ = ["CallKind", "ErrorRouter", "Flow", "Unit"]
+__all__ = ["CallKind", "ErrorRouter", "Flow", "Head", "Unit", "check_single_output"]
 
 V = TypeVar("V")
 CallKind = Literal["layer", "activation", "other"]
 """Of a function: it applies a weight, it is an elementwise nonlinearity, or neither."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """The classifier that a unit learns from: parameters of the model.
+
+    They are no module, because containers such as ``nn.Sequential`` run every module in them.
+    """
+
+    channel_dim: int
+    pooled: tuple[int, ...]
+    """Positions by dimension that it sees."""
+    layers: tuple[tuple[str, str], ...]
+    """Attributes with the weight and the bias of each layer."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +50,10 @@ class Unit:
     """Whether nothing else that reads what has received sends an error back."""
     decided_by: str
     """The line of the policy."""
+    head: Head | None = None
+    """The classifier that it learns from."""
+    served_by: str | None = None
+    """Unit that receives for it, where both run into one tensor."""
 
 
 @dataclass(eq=False)
@@ -179,3 +197,24 @@ class ErrorRouter(Generic[V]):
         flows = self.flows_of((value,))
         spent = any(flow.received and flow.unit.cut for flow in flows)
         return self.stop(value, flows) if spent else value
+
+
+def check_single_output(units: Mapping[str, Unit], output_type: str, tensors: int) -> None:
+    """Check that a model returns one tensor, whose error can be sent.
+
+    Args:
+        units: of the model.
+        output_type: name of the class of what it returns.
+        tensors: how many floating-point tensors that holds.
+
+    Raises:
+        PolicyError: when it returns none or several.
+    """
+    if tensors == 1:
+        return
+    asking = next(iter(units.values()))
+    raise PolicyError(
+        f"the model returns {output_type} with {tensors} tensors: which error is to be sent?",
+        notes=[f"'{asking.name}' asks for the error of the output, decided by {asking.decided_by}"],
+        help="name the modules whose outputs the loss is made of: with: {source: [head]}",
+    )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-from fxbio.bind.observe import Observed
-from fxbio.bind.routed_units import RoutedUnit
 from fxbio.errors import PolicyError
+from fxbio.lowering.graph_router import Receivers
+from fxbio.lowering.units import RoutedUnit
 from fxbio.rules.broadcast import ConvGeometry, ReceiverInfo
 
 __all__ = ["receiver_info", "refused"]
@@ -14,7 +14,7 @@ __all__ = ["receiver_info", "refused"]
 Shape = tuple[int, ...]
 
 
-def receiver_info(each: RoutedUnit, source: str, observed: Observed) -> ReceiverInfo:
+def receiver_info(each: RoutedUnit, source: str, observed: Receivers) -> ReceiverInfo:
     """What the rule of a unit is told about it.
 
     Raises:
@@ -62,7 +62,7 @@ def refused(each: RoutedUnit, source: str, reason: str) -> PolicyError:
     )
 
 
-def _single_features(each: RoutedUnit, source: str, observed: Observed) -> Shape:
+def _single_features(each: RoutedUnit, source: str, observed: Receivers) -> Shape:
     shapes = sorted(observed.sources[source])
     if len({(len(s), s[1] if len(s) > 3 else s[-1]) for s in shapes}) > 1 or len(shapes[0]) < 2:
         raise refused(each, source, f"it has outputs of the shapes {', '.join(map(str, shapes))}")

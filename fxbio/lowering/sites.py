@@ -9,30 +9,38 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from fxbio.bind.binding import BoundWeight
-from fxbio.bind.build import FeedbackSpec, PendingModule
+from fxbio.bind.binding import FEEDBACK_PREFIX, BoundWeight, resolve_attribute
 from fxbio.graph.follow import is_reindexing
 from fxbio.graph.functions import match_linear_call
 from fxbio.graph.site import Site
+from fxbio.lowering.feedback import FeedbackSpec
+from fxbio.lowering.lowered_graph import LoweredGraph, qualified
 from fxbio.ops import functional
 from fxbio.ops.functional import Backward
 from fxbio.policy.plan import Assignment, Plan
+from fxbio.rules import Rule
 
 __all__ = ["SiteLowering"]
 
 
 @dataclass
 class SiteLowering:
-    """Rewrites graphs by a plan."""
+    """Rewrites the sites of a plan that have a feedback weight."""
 
     model: nn.Module
     plan: Plan
     feedback: dict[str, FeedbackSpec]
-    pending: dict[str, PendingModule]
+    lowered: LoweredGraph
 
-    def lower(self, graph: fx.Graph) -> int:
-        """Rewrite all planned sites of a graph in place and say how many there were."""
+    def lower(self) -> int:
+        """Rewrite all planned sites in place; the number of nodes that were rewritten.
+
+        Layers that the captured pass did not reach have no node, but a feedback all the same.
+        """
         planned = {a.site.name: a for a in self.plan.rewritten("asymmetric")}
+        for name, assignment in planned.items():
+            self._weight(assignment.site, self.feedback[name])
+        graph = self.lowered.graph
         nodes = [node for node in graph.nodes if node.meta.get("site") in planned]
         for node in nodes:
             self._lower_node(graph, node, planned[node.meta["site"]])
@@ -76,9 +84,9 @@ class SiteLowering:
 
     def _feedback(self, graph: fx.Graph, site: Site, spec: FeedbackSpec) -> fx.Node:
         """The feedback of a site's weight: a buffer, a parameter, or what is made of the two."""
-        bound = self._bound(site)
+        bound = self._weight(site, spec)
         names = [name for name in (bound.learned, bound.feedback) if name is not None]
-        nodes = [graph.get_attr(f"{site.owner}.{n}" if site.owner else n) for n in names]
+        nodes = [graph.get_attr(qualified(site.owner, name)) for name in names]
         if bound.learned is None:
             return nodes[0]
         path = _traced_path(spec)
@@ -88,10 +96,47 @@ class SiteLowering:
         assert isinstance(made, fx.Node)
         return made
 
-    def _bound(self, site: Site) -> BoundWeight:
-        shape = self.feedback[site.name].shape
-        weights = self.pending[site.owner].weights
-        return next(w for w in weights if w.weight == site.weight and w.shape == shape)
+    def _weight(self, site: Site, spec: FeedbackSpec) -> BoundWeight:
+        """The entry of a site's weight, made at its first use."""
+        known = self.lowered.weights.setdefault(site.owner, [])
+        for weight in known:
+            if weight.weight == site.weight and weight.shape == spec.shape:
+                return weight
+        name = f"{FEEDBACK_PREFIX}{len(known)}"
+        drawn = name if spec.learned is None else f"{name}_drawn"
+        if spec.learned is not None:
+            self.lowered.state[qualified(site.owner, name)] = spec.learned
+        if spec.drawn is not None:
+            self.lowered.state[qualified(site.owner, drawn)] = spec.drawn
+        made = BoundWeight(
+            weight=site.weight,
+            attribute="weight" if site.leaf else _relative(site.owner, site.weight),
+            sources=_sources(site),
+            constants=tuple(
+                _relative(site.owner, n) for n in self.lowered.captured.buffers.get(site.name, ())
+            ),
+            info=spec.info,
+            shape=spec.shape,
+            rule=spec.spec,
+            scale=spec.scale,
+            feedback=None if spec.drawn is None else drawn,
+            seed=self.plan.seed,
+            computed=site.computed,
+            applied=self.plan.applied.issuperset(site.sources),
+            learned=None if spec.learned is None else name,
+            combine=None if type(spec.rule).path is Rule.path else spec.rule,
+        )
+        known.append(made)
+        if not spec.rule.trains_weight:
+            self._freeze(site)
+        return made
+
+    def _freeze(self, site: Site) -> None:
+        """Note the sources of a weight that learn at present and will not."""
+        owner, frozen = self.model.get_submodule(site.owner), self.lowered.frozen
+        names = [n for n in _sources(site) if resolve_attribute(owner, n).requires_grad]
+        known = frozen.setdefault(site.owner, [])
+        known += [name for name in names if name not in known]
 
     def _follow(self, graph: fx.Graph, operand: fx.Node, site: Site, spec: FeedbackSpec) -> fx.Node:
         """The feedback that belongs to an operand, through what is done to its weight."""
@@ -100,6 +145,17 @@ class SiteLowering:
             return buffer  # a layer's feedback has the shape of the weight that the layer serves
         followed = _twin(graph, operand, site, buffer, {})
         return buffer if followed is None else followed
+
+
+def _sources(site: Site) -> tuple[str, ...]:
+    """Attributes of the owner that a weight is computed from."""
+    if site.leaf and not site.derived:
+        return ("weight",)
+    return tuple(_relative(site.owner, name) for name in site.sources)
+
+
+def _relative(owner: str, name: str) -> str:
+    return name.removeprefix(f"{owner}.") if owner else name
 
 
 def _traced_path(spec: FeedbackSpec) -> fx.Graph:

@@ -7,10 +7,10 @@ from typing import Any
 
 from torch import nn
 
-from fxbio.bind.binding import Unit
+from fxbio.error_routing import Unit
 from fxbio.errors import PolicyError
+from fxbio.globs import glob_matches
 from fxbio.graph.site import Site
-from fxbio.policy.patterns import glob_matches
 from fxbio.policy.plan import Assignment, Plan
 from fxbio.rules.broadcast import BroadcastRule
 

@@ -1,0 +1,65 @@
+"""Errors on their way from sources to receivers: ports and broadcasts in the lowered graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import fx
+
+from fxbio.bind.binding import Delivery
+from fxbio.lowering.lowered_graph import LoweredGraph, Receiver, Source
+from fxbio.ops.functional import broadcast
+
+__all__ = ["Deliveries", "insert_port"]
+
+MakePort = Callable[[Receiver, Delivery], fx.Node]
+"""Writes the port of a receiver behind it."""
+
+
+@dataclass
+class Deliveries:
+    """What is sent where, by the names of source and receiver, for one family of rules."""
+
+    lowered: LoweredGraph
+    table: dict[tuple[str, str], Delivery]
+    make_port: MakePort
+
+    def lower(self) -> int:
+        """Write ports and broadcasts into the graph; the number of ports."""
+        ports: dict[tuple[fx.Node, str, str], fx.Node] = {}
+        for source in self.lowered.sources:
+            self._lower_source(source, ports)
+        return len(ports)
+
+    def _lower_source(self, source: Source, ports: dict[tuple[fx.Node, str, str], fx.Node]) -> None:
+        groups: dict[tuple[bool, bool], list[fx.Node]] = {}
+        for receiver in source.received:
+            delivery = self.table.get((source.name, receiver.unit))
+            if delivery is None or not receiver.node.meta.get("requires_grad", True):
+                continue
+            key = (receiver.node, receiver.unit, source.name)
+            if key not in ports:
+                ports[key] = self.make_port(receiver, delivery)
+            groups.setdefault((delivery.targets, delivery.mean), []).append(ports[key])
+        for (targets, mean), found in groups.items():
+            self._send(source, found, targets, mean)
+
+    def _send(self, source: Source, ports: list[fx.Node], targets: bool, mean: bool) -> None:
+        output = source.node.args[0]
+        assert isinstance(output, fx.Node)
+        with self.lowered.graph.inserting_before(source.node):
+            sent = self.lowered.graph.call_function(broadcast, (output, ports, targets, mean))
+        sent.meta = {**output.meta, "source": source.name}
+        sent.meta.pop("site", None)
+        sent.meta.pop("rule", None)
+        source.node.args = (sent, *source.node.args[1:])
+
+
+def insert_port(lowered: LoweredGraph, receiver: Receiver, function: Any, *args: Any) -> fx.Node:
+    """A node behind a receiver, for an error that enters there; names are those of tensors."""
+    with lowered.graph.inserting_after(receiver.node):
+        made = lowered.graph.call_function(function, (receiver.node, *args))
+    made.meta = {"unit": receiver.unit}
+    return made

@@ -1,0 +1,86 @@
+"""The feedback of a plan as numbers: drawn, learned, scaled, before any graph is rewritten."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from fxbio.bind.binding import resolve_attribute
+from fxbio.graph.site import Site
+from fxbio.policy.plan import Plan
+from fxbio.rules import Rule, WeightInfo
+from fxbio.rules.draw import feedback_generator
+
+__all__ = ["FeedbackSpec", "make_feedback"]
+
+
+@dataclass(frozen=True)
+class FeedbackSpec:
+    """The backward path of one weight, as numbers: what rule, scale and drawn part it has."""
+
+    rule: Rule
+    spec: str
+    info: WeightInfo
+    shape: tuple[int, ...]
+    """Shape of the drawn part."""
+    scale: float
+    drawn: Tensor | None
+    learned: nn.Parameter | None = None
+
+    @property
+    def stored(self) -> bool:
+        """Whether anything of it is kept in a module."""
+        return self.drawn is not None or self.learned is not None
+
+
+def make_feedback(model: nn.Module, plan: Plan) -> dict[str, FeedbackSpec]:
+    """The backward path of every rewritten site, by the name of the site.
+
+    Sites of one weight share one ``FeedbackSpec``, and so one drawn tensor.
+    """
+    made: dict[tuple[str, tuple[int, ...]], FeedbackSpec] = {}
+    by_site: dict[str, FeedbackSpec] = {}
+    for assignment in plan.rewritten("asymmetric"):
+        site = assignment.site
+        key = (site.weight, site.feedback_shape)
+        if key not in made:
+            made[key] = _feedback_spec(model, site, plan.rule_of(assignment), plan.seed)
+        by_site[site.name] = made[key]
+    return by_site
+
+
+@torch.no_grad()
+def _feedback_spec(model: nn.Module, site: Site, rule: Rule, seed: int) -> FeedbackSpec:
+    info = WeightInfo.of(site)
+    weight = _values(model, site).detach().cpu() if rule.reads_weight() else None
+    if weight is None:
+        stored = rule.draws or rule.learns
+        weight = torch.empty(site.feedback_shape, device=None if stored else "meta")
+    generator = feedback_generator(seed, info.name)
+    drawn = rule.draw(weight, info, generator)
+    learned = rule.learned(weight, info, generator)
+    assert (drawn is not None, learned is not None) == (rule.draws, rule.learns), rule.name
+    return FeedbackSpec(
+        rule,
+        rule.spec(),
+        info,
+        site.feedback_shape,
+        rule.scale(weight, info),
+        drawn,
+        None if learned is None else _parameter(model, site, rule, learned),
+    )
+
+
+def _parameter(model: nn.Module, site: Site, rule: Rule, learned: Tensor) -> nn.Parameter:
+    """What is learned, where the weight is and in its dtype."""
+    like: Tensor = resolve_attribute(model, site.sources[0])
+    return nn.Parameter(learned.to(like.device, like.dtype), rule.learns_by_gradient())
+
+
+def _values(model: nn.Module, site: Site) -> Tensor:
+    """The weight as a stock layer serves it, or the parameter itself."""
+    name = f"{site.path}.weight" if site.leaf and site.path else site.weight
+    value: Tensor = resolve_attribute(model, name)
+    return value

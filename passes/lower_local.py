@@ -1,0 +1,95 @@
+"""Lower local losses: each receiver learns from a classifier of its own, which is sent labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from torch import fx
+
+from fxbio.bind.binding import Delivery
+from fxbio.error_routing import Head
+from fxbio.errors import PolicyError
+from fxbio.lowering.deliveries import Deliveries, insert_port
+from fxbio.lowering.lowered_graph import LoweredGraph, Receiver
+from fxbio.lowering.receiver_info import receiver_info
+from fxbio.lowering.units import RoutedUnit
+from fxbio.ops.functional import label_port
+from fxbio.ops.inlet import LABEL
+from fxbio.passes.base import Pass, PassResult, Program, require_routing
+from fxbio.passes.registry import register_pass
+from fxbio.rules.broadcast import ReceiverInfo
+from fxbio.rules.draw import feedback_generator
+from fxbio.rules.greedy import GreedyLearning, classify
+
+__all__ = ["LowerLocal"]
+
+
+@register_pass("lower-local")
+@dataclass(frozen=True)
+class LowerLocal(Pass):
+    """``z = classify(h); p = ops.label_port(z)`` at each receiver; ``ops.broadcast(y, [p, …])``."""
+
+    def requires(self, program: Program) -> None:
+        require_routing(program, "local", self)
+
+    def run(self, program: Program) -> PassResult:
+        routing, lowered = program.routing, program.lowered
+        heads = _Heads(lowered, program.planned().seed)
+        table: dict[tuple[str, str], Delivery] = {}
+        for each in routing.routed if routing is not None else ():
+            for source in routing.served(each) if isinstance(each.rule, GreedyLearning) else ():
+                heads.add(each, receiver_info(each, source, routing.found))
+                table[source, each.unit.name] = Delivery(LABEL, "", True, each.rule.mean_loss)
+
+        def port(receiver: Receiver, delivery: Delivery) -> fx.Node:
+            head = lowered.units[receiver.unit].head
+            assert head is not None
+            logits = insert_port(lowered, receiver, classify, *heads.operands(head))
+            behind = replace(receiver, node=logits)
+            return insert_port(lowered, behind, label_port, receiver.unit, delivery.mean)
+
+        Deliveries(lowered, table, port).lower()
+        lowered.drop_sources()
+        return PassResult(bool(table), f"{len(table)} classifiers" if table else "no local loss")
+
+    def ensures(self, program: Program) -> None:
+        program.lowered.graph.lint()
+
+
+@dataclass
+class _Heads:
+    """The classifiers of units, their parameters among the state of the lowered graph."""
+
+    lowered: LoweredGraph
+    seed: int
+    layers: list[tuple[str, str]] = field(default_factory=list)
+
+    def add(self, each: RoutedUnit, info: ReceiverInfo) -> None:
+        """Make the classifier of a unit.
+
+        Raises:
+            PolicyError: when it has one already, for another source.
+        """
+        rule, unit = each.rule, self.lowered.units[info.name]
+        assert isinstance(rule, GreedyLearning)
+        if unit.head is not None:
+            raise PolicyError(
+                f"'{info.name}' learns from one classifier, and has two sources",
+                notes=[f"decided by {unit.decided_by}"],
+                help="name one module as its 'source', or none for the output of the model",
+            )
+        names = []
+        for layer in rule.layers(info, feedback_generator(self.seed, rule.matrix_name(info))):
+            number = len(self.layers)
+            pair = (f"fxbio_head_{number}_weight", f"fxbio_head_{number}_bias")
+            self.lowered.state |= {pair[0]: layer.weight, pair[1]: layer.bias}
+            self.layers.append(pair)
+            names.append(pair)
+        head = Head(info.channel_dim, rule.pooled(info), tuple(names))
+        self.lowered.units[info.name] = replace(unit, head=head)
+
+    def operands(self, head: Head) -> Sequence[object]:
+        """Arguments of ``classify`` behind the receiver."""
+        layers = [tuple(self.lowered.attribute(n) for n in pair) for pair in head.layers]
+        return head.channel_dim, head.pooled, layers
