@@ -117,6 +117,9 @@ class _Router(GraphRouter):
         if "" in self._sources:
             returned = self.replaced(returned, self._sent)
         output.args = returned
+        for index, call in enumerate(self._lowered.calls):
+            if call.parent is None:
+                self.note_output(index, returned[0])
 
     def at_position(self, node: fx.Node | None) -> None:
         self._at = self._lowered.output if node is None else node

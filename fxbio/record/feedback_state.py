@@ -50,7 +50,8 @@ def _matrices(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
         binding = binding_of(module)
         deliveries = binding.routes.deliveries if binding.routes else {}
         for (source, unit), delivery in deliveries.items():
-            yield f"{source} -> {unit}", getattr(module, delivery.matrix)
+            matrix = getattr(module, delivery.matrix) if delivery.matrix else torch.zeros(0)
+            yield f"{source} -> {unit}", matrix
 
 
 def _digest(tensor: Tensor) -> str:

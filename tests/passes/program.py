@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from torch import nn
+from torch import Tensor, nn
 
 import fxbio
 from fxbio.graph.inputs import as_example_inputs
@@ -12,13 +12,16 @@ from fxbio.passes import Pipeline, Program
 from fxbio.passes.pipeline import Observer
 from tests.small import build, policy
 
-__all__ = ["program", "run"]
+__all__ = ["program", "program_of", "run"]
 
 
 def program(kind: str = "layers", rules: fxbio.Policy | fxbio.Plan | str = "fa") -> Program:
     """A captured model with a policy or a plan."""
-    model, x = build(kind)
-    given = policy(rules) if isinstance(rules, str) else rules
+    return program_of(*build(kind), policy(rules) if isinstance(rules, str) else rules)
+
+
+def program_of(model: nn.Module, x: Tensor, given: fxbio.Policy | fxbio.Plan) -> Program:
+    """A captured model of a test's own."""
     made = Program(model, fxbio.capture(model, x), as_example_inputs(x))
     if isinstance(given, fxbio.Plan):
         made.plan = given

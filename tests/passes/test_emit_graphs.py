@@ -1,32 +1,145 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
-from torch import fx
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
 
 import fxbio
-from fxbio.passes import DEFAULT_PIPELINE, Pipeline
+from fxbio.passes import DEFAULT_PIPELINE, Pipeline, Program
 from fxbio.passes.pipeline import PassRun
-from tests.passes.program import program, run
+from tests.passes.program import program, program_of, run
+from tests.routes import nets as routes
 from tests.small import BUILDERS, build, policy, step
 
 EMIT = f"{DEFAULT_PIPELINE},emit-graphs"
-RULES = ("fa", "usf", "signed-init", "stop", "frozen", "kp", "pfa", "fbp")
+RULES = ("fa", "usf", "signed-init", "frsf", "brsf", "stop", "frozen", "fbp", "kp", "pfa", "pfa-o")
+RULES += ("sa", "wm")
+OF_LAYERS = ("aa", "ia")
+"""Rules that serve linear layers and convolutions only."""
+ROUTED = ("dfa", "drtp", "dgl")
+TARGETS = ("tp", "dtp", "drl", "sdtp", "ao-sdtp")
+
+
+class Blocks(nn.Module):
+    """Two blocks with skip connections inside of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.parts = nn.Linear(6, 8), nn.ModuleList([Block(), Block()])
+        self.head = nn.Linear(8, routes.CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.tanh(self.stem(x))
+        for part in self.parts:
+            h = part(h)
+        result: Tensor = self.head(h)
+        return result
+
+
+class Block(nn.Module):
+    """A residual branch of two layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Linear(8, 5), nn.Linear(5, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = torch.relu(x + self.two(torch.relu(self.one(x))))
+        return result
+
+
+def chain() -> nn.Module:
+    hidden = [nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 7), nn.Tanh(), nn.Linear(7, 5), nn.Tanh()]
+    return nn.Sequential(*hidden, nn.Linear(5, routes.CLASSES))
+
+
+NETS: dict[str, tuple[Callable[[], nn.Module], Callable[[], Tensor]]] = {
+    "perceptron": (routes.Perceptron, routes.rows),
+    "residual": (routes.Residual, routes.rows),
+    "convolutions": (routes.Convolutions, routes.images),
+    "blocks": (Blocks, routes.rows),
+    "chain": (chain, routes.rows),
+}
+
+
+def agree(on: Program, x: Tensor) -> None:
+    """The installed model and the emitted graph: outputs bitwise, gradients to rounding."""
+    installed = gradients(run(EMIT, on), x)
+    (module,) = on.emitted.values()
+    emitted = gradients(module, x)
+    assert torch.equal(emitted["output"], installed["output"])
+    assert set(emitted) == set(installed)
+    for name, gradient in installed.items():
+        torch.testing.assert_close(emitted[name], gradient, msg=lambda text, n=name: f"{n}: {text}")
+
+
+def gradients(model: nn.Module, x: Tensor) -> dict[str, Tensor]:
+    """Logits, and the gradients of their cross-entropy, with all draws from one seed."""
+    model.zero_grad(set_to_none=True)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        output = model(x)
+        F.cross_entropy(output, torch.arange(len(output)) % output.shape[-1]).backward()
+    found = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad(set_to_none=True)
+    return {"output": output.detach(), **found}
+
+
+def made(kind: str) -> tuple[nn.Module, Tensor]:
+    build_net, build_input = NETS[kind]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        return build_net(), build_input()
 
 
 @pytest.mark.parametrize("kind", BUILDERS)
 @pytest.mark.parametrize("rule", RULES)
 def test_the_graph_agrees_with_the_bound_model(kind: str, rule: str) -> None:
     """Two implementations of one plan: the user's own modules, and the rewritten graph."""
-    _, x = build(kind)
-    on = program(kind, rule)
-    bound = step(run(EMIT, on), x)
-    (module,) = on.emitted.values()
-    emitted = step(module, x)
-    assert torch.equal(emitted["output"], bound["output"])
-    assert set(emitted) == set(bound)
-    for name, gradient in bound.items():
-        torch.testing.assert_close(emitted[name], gradient, msg=lambda text, n=name: f"{n}: {text}")
+    agree(program(kind, rule), build(kind)[1])
+
+
+@pytest.mark.parametrize("rule", OF_LAYERS)
+@pytest.mark.parametrize("kind", ["perceptron", "convolutions"])
+def test_so_do_rules_that_learn_from_activity(kind: str, rule: str) -> None:
+    net, x = made(kind)
+    agree(program_of(net, x, routes.policy(rule)), x)
+
+
+@pytest.mark.parametrize("rule", ROUTED)
+@pytest.mark.parametrize("kind", ["perceptron", "convolutions", "residual", "blocks"])
+def test_errors_that_leave_the_path_agree_too(kind: str, rule: str) -> None:
+    net, x = made(kind)
+    agree(program_of(net, x, routes.policy(rule)), x)
+
+
+@pytest.mark.parametrize(("at", "skip"), [("input", "sum"), ("activation", "sum")])
+def test_so_do_other_points_of_reception(at: str, skip: str) -> None:
+    net, x = made("residual")
+    agree(program_of(net, x, routes.policy("dfa", at=at, skip=skip)), x)
+
+
+def test_so_do_receivers_behind_blocks() -> None:
+    net, x = made("blocks")
+    for rule in ("dfa", "dgl"):
+        options = {"at": "block", "block": "parts.*"}
+        inside = {"where": {"module": "parts.**"}, "rule": rule, "with": options}
+        agree(program_of(net, x, routes.policy("bp", inside)), x)
+
+
+@pytest.mark.parametrize("rule", TARGETS)
+def test_so_do_targets_and_the_losses_of_inverses(rule: str) -> None:
+    net, x = made("chain")
+    agree(program_of(net, x, routes.policy(rule)), x)
+
+
+def test_so_do_all_families_in_one_model() -> None:
+    net, x = made("chain")
+    entries = [{"where": "0", "rule": "dfa"}, {"where": "2", "rule": "usf"}]
+    agree(program_of(net, x, routes.policy("dtp", *entries)), x)
 
 
 @pytest.mark.parametrize("kind", BUILDERS)

@@ -79,20 +79,20 @@ def test_wrong_labels(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_uncut_path(monkeypatch: pytest.MonkeyPatch) -> None:
     model = transformed(Residual(), rows())
-    monkeypatch.setattr(BroadcastScope, "_cut", lambda self, tensor, flows: tensor.view_as(tensor))
+    monkeypatch.setattr(BroadcastScope, "stop", lambda self, tensor, flows: tensor.view_as(tensor))
     found = bad(model)
     assert found["stem"] == found["one"] == "another error arrives there, too"
 
 
 def test_a_receiver_that_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     model = transformed(Residual(), rows())
-    right = BroadcastScope._note
+    right = BroadcastScope.note_receiver
 
     def forgetful(self: Any, unit: Any, tensor: Tensor) -> None:
         if unit.name != "one":
             right(self, unit, tensor)
 
-    monkeypatch.setattr(BroadcastScope, "_note", forgetful)
+    monkeypatch.setattr(BroadcastScope, "note_receiver", forgetful)
     assert bad(model) == {"one": "no error was sent to it"}
 
 
