@@ -122,12 +122,12 @@ def test_so_do_other_points_of_reception(at: str, skip: str) -> None:
     agree(program_of(net, x, routes.policy("dfa", at=at, skip=skip)), x)
 
 
-def test_so_do_receivers_behind_blocks() -> None:
+@pytest.mark.parametrize("rule", ["dfa", "dgl"])
+def test_so_do_receivers_behind_blocks(rule: str) -> None:
     net, x = made("blocks")
-    for rule in ("dfa", "dgl"):
-        options = {"at": "block", "block": "parts.*"}
-        inside = {"where": {"module": "parts.**"}, "rule": rule, "with": options}
-        agree(program_of(net, x, routes.policy("bp", inside)), x)
+    options = {"at": "block", "block": "parts.*"}
+    inside = {"where": {"module": "parts.**"}, "rule": rule, "with": options}
+    agree(program_of(net, x, routes.policy("bp", inside)), x)
 
 
 @pytest.mark.parametrize("rule", TARGETS)
