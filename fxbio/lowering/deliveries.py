@@ -49,17 +49,15 @@ class Deliveries:
     def _send(self, source: Source, ports: list[fx.Node], targets: bool, mean: bool) -> None:
         output = source.node.args[0]
         assert isinstance(output, fx.Node)
-        with self.lowered.graph.inserting_before(source.node):
-            sent = self.lowered.graph.call_function(broadcast, (output, ports, targets, mean))
-        sent.meta = {**output.meta, "source": source.name}
-        sent.meta.pop("site", None)
-        sent.meta.pop("rule", None)
+        operands = (output, ports, targets, mean)
+        sent = self.lowered.insert_before(
+            source.node, broadcast, operands, output, source=source.name
+        )
         source.node.args = (sent, *source.node.args[1:])
 
 
 def insert_port(lowered: LoweredGraph, receiver: Receiver, function: Any, *args: Any) -> fx.Node:
     """A node behind a receiver, for an error that enters there; names are those of tensors."""
-    with lowered.graph.inserting_after(receiver.node):
-        made = lowered.graph.call_function(function, (receiver.node, *args))
-    made.meta = {"unit": receiver.unit}
-    return made
+    return lowered.insert_before(
+        receiver.node.next, function, (receiver.node, *args), receiver.node, unit=receiver.unit
+    )

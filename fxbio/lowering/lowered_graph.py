@@ -17,6 +17,10 @@ from fxbio.graph.recording import ModuleCall
 __all__ = ["LoweredGraph", "Receiver", "Source", "qualified"]
 
 
+_OF_A_VALUE = ("shape", "dtype", "requires_grad", "grad_enabled", "path", "call")
+"""Annotations of a captured node that hold for others of the same value at the same place."""
+
+
 @dataclass(frozen=True)
 class Receiver:
     """A node at which the error of a unit enters."""
@@ -113,6 +117,23 @@ class LoweredGraph:
                 return node
         with self.graph.inserting_before(next(iter(self.graph.nodes))):
             return self.graph.create_node("get_attr", name)
+
+    def insert_before(
+        self, place: fx.Node, function: Any, args: tuple[Any, ...], like: fx.Node, **meta: Any
+    ) -> fx.Node:
+        """A call of a function of ``fxbio`` in front of another node.
+
+        Args:
+            place: the node behind it.
+            function: what it calls.
+            args: nodes and constants.
+            like: a node whose value has the shape and dtype of the result.
+            **meta: annotations of the new node.
+        """
+        with self.graph.inserting_before(place):
+            made = self.graph.call_function(function, args)
+        made.meta = {key: like.meta[key] for key in _OF_A_VALUE if key in like.meta} | meta
+        return made
 
     def replace(self, node: fx.Node, new: fx.Node, but_in: Container[fx.Node] = ()) -> None:
         """Have all read another node, those in a set excepted, and modules return it."""

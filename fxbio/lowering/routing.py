@@ -128,24 +128,15 @@ class _Router(GraphRouter):
         self._lowered.calls[index] = replace(self._lowered.calls[index], output=output)
 
     def stop(self, value: fx.Node, flows: list[Flow]) -> fx.Node:
-        return self._insert(stop, value)
+        return self._lowered.insert_before(self._at, stop, (value,), value, requires_grad=False)
 
     def note_receiver(self, unit: Unit, value: fx.Node) -> None:
         self._received.append(Receiver(unit.name, value))
 
     def at_source(self, node: fx.Node, name: str) -> fx.Node:
-        sent = self._insert(source, node, name)
+        sent = self._lowered.insert_before(self._at, source, (node, name), node)
         self._lowered.sources.append(Source(name, sent, tuple(self._received)))
         return sent
 
     def _sent(self, node: fx.Node) -> fx.Node:
         return self.at_source(node, "") if self.is_followed(node) else node
-
-    def _insert(self, function: Any, value: fx.Node, *args: Any) -> fx.Node:
-        with self._lowered.graph.inserting_before(self._at):
-            made = self._lowered.graph.call_function(function, (value, *args))
-        kept = ("shape", "dtype", "path", "call", "requires_grad", "grad_enabled")
-        made.meta = {key: value.meta[key] for key in kept if key in value.meta}
-        if function is stop:
-            made.meta["requires_grad"] = False
-        return made

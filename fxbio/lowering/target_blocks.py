@@ -112,27 +112,22 @@ class _Writer:
         return _first(*call.inputs)
 
     def _connect(self, target: BlockTarget, block: Block, x: fx.Node, h: fx.Node) -> None:
-        graph, begin = self.lowered.graph, self.begins[block.name]
+        begin = self.begins[block.name]
         body = self._body(x, h)
         x = self._now(x)
         inner = extracted(body, h, [x])
         others = [n for n in inner.find_nodes(op="placeholder") if n.name != x.name]
-        outside = {node.name: node for node in graph.nodes}
+        outside = {node.name: node for node in self.lowered.graph.nodes}
         if target.cuts:
-            with graph.inserting_before(body[0]):
-                cut = graph.call_function(stop, (x,))
-            cut.meta = {**x.meta, "requires_grad": False}
+            cut = self.lowered.insert_before(body[0], stop, (x,), x, requires_grad=False)
             for node in body:
                 node.replace_input_with(x, cut)
         name = qualified(self.lowered.captured.site(block.sites[0]).owner, TARGET)
         self.lowered.modules[name], self.lowered.bodies[f"{name}_body"] = target, inner
         self.lowered.begins[begin] = name
         operands = (self.lowered.attribute(name), self.lowered.attribute(f"{name}_body"))
-        with graph.inserting_after(h):
-            made = graph.call_function(
-                connect_block, (h, x, *operands, [outside[n.name] for n in others])
-            )
-        made.meta = {**h.meta, "block": block.name}
+        arguments = (h, x, *operands, [outside[n.name] for n in others])
+        made = self.lowered.insert_before(h.next, connect_block, arguments, h, block=block.name)
         self.lowered.replace(h, made, but_in={made, *body})
         self.connected[h] = made
 

@@ -13,6 +13,8 @@ __all__ = ["readable_code", "readable_source"]
 
 _CLEARED = re.compile(r";  (\w+ = )+None$")
 """fx frees values as early as it can, which nobody wants to read."""
+_OURS = re.compile(r"\bfxbio_(ops_functional|rules_greedy|targets_connect_block)_")
+"""What fx makes of the modules that our functions are in."""
 _COMMENTS = {
     "unit": "an error enters: {}",
     "source": "an error is sent: that of {}",
@@ -69,7 +71,7 @@ def _comment(node: fx.Node) -> str:
 
 
 def _readable(line: str, rules: dict[str, str]) -> str:
-    line = _CLEARED.sub("", line.rstrip()).replace("fxbio_ops_functional_", "ops.")
+    line = _OURS.sub("ops.", _CLEARED.sub("", line.rstrip()))
     while _INDEXED.search(line):
         line = _INDEXED.sub(r"\1[\2]", line)
     name = line.strip().split(" ")[0]
