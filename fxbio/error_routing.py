@@ -76,6 +76,8 @@ class ErrorRouter(Generic[V]):
         self._units = units
         self._flows: dict[V, list[Flow]] = {}  # a tensor hashes by identity, and so does a node
         self._entered: list[str] = []
+        self.left: list[tuple[Flow, V]] = []
+        """What layers put out, followed to where it receives."""
 
     # Of the carrier
 
@@ -152,7 +154,8 @@ class ErrorRouter(Generic[V]):
         if unit.point == "block":
             return self._receive([Flow(unit)], value)
         if unit.point == "activation":
-            self.follow(value, [Flow(unit)])
+            self.left.append((Flow(unit), value))
+            self.follow(value, [self.left[-1][0]])
         return value
 
     def flows_of(self, structure: Any) -> list[Flow]:

@@ -19,6 +19,7 @@ from fxbio.bind.deliver import (
     Received,
     check_delivered,
     check_frozen,
+    check_received,
     check_single,
     deliver,
     receive,
@@ -66,6 +67,7 @@ class BroadcastScope(TorchFunctionMode, ErrorRouter[Tensor]):
             check_single(self._routes, out)
             out = tree_map_only(Tensor, lambda tensor: self._at_source(tensor, ""), out)
         check_delivered(self._routes, self.received, self._ran)
+        check_received(flow.unit for flow, x in self.left if x.requires_grad and not flow.received)
         received = {item.unit.name for item in self.received}
         for name in sorted(self.without_gradients - received):
             check_frozen(self._routes, name, self._model.get_submodule(name))

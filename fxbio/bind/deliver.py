@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +17,15 @@ from fxbio.ops.broadcast import broadcast
 from fxbio.ops.inlet import inlet, label_inlet
 from fxbio.rules.greedy import classify
 
-__all__ = ["Received", "check_delivered", "check_frozen", "check_single", "deliver", "receive"]
+__all__ = [
+    "Received",
+    "check_delivered",
+    "check_frozen",
+    "check_received",
+    "check_single",
+    "deliver",
+    "receive",
+]
 
 
 @dataclass
@@ -136,6 +145,25 @@ def check_delivered(routes: Routes, received: list[Received], ran: list[str]) ->
             notes=[problem, f"decided by {item.unit.decided_by}"],
             help="run it under torch.no_grad() if nothing is to learn from it; otherwise transform "
             "with example inputs that take this path, or name another 'source'",
+        )
+
+
+def check_received(units: Iterable[Unit]) -> None:
+    """Check that there are no units that ran and whose outputs were followed to no receiver.
+
+    The lowered graph has one for each, or the model would not have been transformed.
+
+    Raises:
+        ModelError: naming the first of them.
+    """
+    for unit in units:
+        raise ModelError(
+            f"no error would reach '{unit.name}' after this forward pass",
+            notes=[
+                "what it put out met no nonlinearity and no layer, where the captured pass did",
+                f"decided by {unit.decided_by}",
+            ],
+            help="undo the rules and transform the model as it is now: fxbio.revert(model)",
         )
 
 

@@ -219,3 +219,27 @@ def test_a_unit_that_lost_its_marks_fails_the_verification() -> None:
     assert not found.ok
     (bad,) = (row for row in found.rows if not row.ok)
     assert (bad.site, bad.problem) == ("second", "no error was sent to it")
+
+
+class Wandering(nn.Module):
+    """Its hidden layer is read by a layer, or by nothing that could receive."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 3), nn.Linear(3, 3)
+        self.through_last = True
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.first(x)
+        result: Tensor = self.last(h) if self.through_last else h.exp().sum(-1, keepdim=True)
+        return result
+
+
+def test_a_receiver_that_a_later_pass_does_not_meet_is_an_error() -> None:
+    model = transformed(Wandering(), rows())
+    model.through_last = False
+    with pytest.raises(ModelError, match="no error would reach 'first'") as caught:
+        model(rows())
+    assert "<policy>" in str(caught.value)
+    with torch.no_grad():
+        model(rows())
