@@ -111,6 +111,7 @@ def _record(program: Program, steps: Pipeline) -> Record:
         versions=_versions(),
         code=readable_code(program.lowered),
         inputs=program.inputs,
+        graph=program.graph,
     )
 
 

@@ -48,11 +48,15 @@ def draw(
     Raises:
         ModelError, CaptureError, PolicyError, UnreachableWeightError: as for ``fxbio.plan``.
     """
+    captured = None
     if policy is None and RECORD in vars(model):
         record = record_of(model)
+        captured = record.graph if example_inputs is None else None
         model, policy = revert(deepcopy(model)), record.plan
         example_inputs = record.inputs if example_inputs is None else example_inputs
-    graph = capture(model, example_inputs)
+    if captured is None:
+        captured = capture(model, example_inputs)
+    graph = captured
     plan = policy if isinstance(policy, Plan) else resolve(policy or Policy.uniform("bp"), graph)
     rules = {a.site.name: plan.rule_of(a) for a in plan.assignments}
     errors = ErrorFlow(activation_flow(model, graph).nodes, graph, rules)

@@ -10,6 +10,7 @@ from torch import nn
 
 from fxbio.errors import ModelError
 from fxbio.graph.inputs import ExampleInputs
+from fxbio.graph.model_graph import ModelGraph
 from fxbio.policy.plan import Plan
 
 __all__ = ["RECORD", "ModelSource", "Record", "plan_of", "record_of"]
@@ -44,6 +45,14 @@ class Record:
     """Readable source of the rewritten graphs, by the path of the island."""
     inputs: ExampleInputs
     """What the model was captured with; ``verify`` uses it again."""
+    graph: ModelGraph | None = field(default=None, compare=False)
+    """The captured pass, for pictures; it is not pickled, since graphs hold code of the user."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "graph": None}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Record:
+        return self  # nothing of it changes
 
 
 def record_of(model: nn.Module) -> Record:
