@@ -12,6 +12,8 @@ from fxbio.api import revert
 from fxbio.graph.capture import capture
 from fxbio.graph.dataflow import activation_flow
 from fxbio.graph.model_graph import ModelGraph
+from fxbio.lowering.lowered_graph import LoweredGraph
+from fxbio.lowering.routing import route_errors
 from fxbio.pictures.boxes import Box
 from fxbio.pictures.colours import colours_of
 from fxbio.pictures.composition import compose
@@ -59,7 +61,7 @@ def draw(
     graph = captured
     plan = policy if isinstance(policy, Plan) else resolve(policy or Policy.uniform("bp"), graph)
     rules = {a.site.name: plan.rule_of(a) for a in plan.assignments}
-    errors = ErrorFlow(activation_flow(model, graph).nodes, graph, rules)
+    errors = ErrorFlow(activation_flow(model, graph).nodes, _routed(model, graph, plan), rules)
     crossed = crossings(errors)
     boxes, wiring = compose(model, plan, errors, crossed, level)
     labels = _labels(plan)
@@ -76,6 +78,14 @@ def draw(
         legend=_legend(plan, labels),
         undrawn=tuple(u.path or graph.name for u in plan.unreachable if u.weights),
     )
+
+
+def _routed(model: nn.Module, graph: ModelGraph, plan: Plan) -> LoweredGraph:
+    """The lowered graph, as far as it says between which nodes errors go."""
+    lowered = LoweredGraph.of(graph)
+    if plan.rewritten("broadcast", "local"):
+        route_errors(model, lowered, plan)
+    return lowered
 
 
 def _node(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -12,6 +12,8 @@ from fxbio.globs import glob_matches
 from fxbio.graph.grouping import within
 from fxbio.graph.model_graph import ModelGraph
 from fxbio.graph.site import Site
+from fxbio.lowering.lowered_graph import LoweredGraph
+from fxbio.ops.functional import source as source_op
 from fxbio.pictures.module_blocks import path_of, with_parents
 from fxbio.rules import Rule
 from fxbio.rules.broadcast import BroadcastRule
@@ -21,11 +23,12 @@ __all__ = ["ErrorFlow"]
 
 @dataclass
 class ErrorFlow:
-    """What is sent back between the nodes of a pass, from the output to where it ends."""
+    """What is sent back between the nodes of a pass, as the lowered graph says."""
 
     flow: tuple[fx.Node, ...]
-    """The nodes that carry activations, in order of execution."""
-    graph: ModelGraph
+    """The captured nodes that carry activations, in order of execution."""
+    lowered: LoweredGraph
+    """With its errors routed."""
     rules: Mapping[str, Rule]
     """Of the sites, by name."""
     passes: list[tuple[fx.Node, fx.Node]] = field(default_factory=list)
@@ -37,18 +40,40 @@ class ErrorFlow:
 
     def __post_init__(self) -> None:
         members = set(self.flow)
+        arrivals = {r.node for source in self.lowered.sources for r in source.received}
+        self.reached |= {self._captured[node] for node in arrivals if node in self._captured}
         for node in reversed(self.flow):
             if any(user.op == "output" for user in node.users):
                 self.returned.append(node)
                 self.reached.add(node)
-            if node in self._followed or node in self.receivers:
-                self.reached.add(node)
             if node not in self.reached or not self._sends(node):
                 continue
-            for source in node.all_input_nodes:
-                if source in members and self._is_sent(node, source):
+            for source in self._read_by(node):
+                if source in members:
                     self.passes.append((node, source))
                     self.reached.add(source)
+
+    @property
+    def graph(self) -> ModelGraph:
+        """The captured pass."""
+        return self.lowered.captured
+
+    @cached_property
+    def _captured(self) -> dict[fx.Node, fx.Node]:
+        """The captured node of each that was copied."""
+        return dict(zip(self.lowered.order, self.graph.order, strict=True))
+
+    @cached_property
+    def _lowered(self) -> dict[fx.Node, fx.Node]:
+        return {captured: node for node, captured in self._captured.items()}
+
+    def _read_by(self, node: fx.Node) -> Iterator[fx.Node]:
+        """The captured nodes that errors of a node go to; none goes through a stop."""
+        for source in self._lowered[node].all_input_nodes:
+            if source.target is source_op:  # an identity
+                source = source.all_input_nodes[0]
+            if source in self._captured:
+                yield self._captured[source]
 
     @cached_property
     def sites(self) -> dict[fx.Node, Site]:
@@ -70,10 +95,11 @@ class ErrorFlow:
     def routed(self) -> dict[fx.Node, BroadcastRule]:
         """Sites whose error comes from elsewhere: from a source further on or a classifier."""
         ruled = ((node, self.rules[site.name]) for node, site in self.sites.items())
+        exact = {unit.name for unit in self.lowered.units.values() if unit.point == "exact"}
         return {
             node: rule
             for node, rule in ruled
-            if isinstance(rule, BroadcastRule) and (rule.at == "input" or node not in self.last)
+            if isinstance(rule, BroadcastRule) and self.sites[node].owner not in exact
         }
 
     @cached_property
@@ -101,19 +127,6 @@ class ErrorFlow:
                         found[path] = node
         return list(dict.fromkeys(found.values()))
 
-    @cached_property
-    def _followed(self) -> dict[fx.Node, bool]:
-        """What is computed from receivers up to the next layers: whether all of it is cut off."""
-        followed: dict[fx.Node, bool] = {}
-        for node in self.flow:
-            rule = self.routed.get(self.receivers[node]) if node in self.receivers else None
-            if rule is not None and rule.at != "input":
-                followed[node] = rule.skip == "cut"
-            elif not self._is_layer(node):
-                before = [followed[n] for n in node.all_input_nodes if n in followed]
-                followed |= {node: any(before)} if before else {}
-        return followed
-
     def _ends(self, module: str) -> list[fx.Node]:
         """The nodes of a module that others read."""
         inside = {node for node in self.flow if within(path_of(node), module)}
@@ -134,13 +147,6 @@ class ErrorFlow:
 
     def _sends(self, node: fx.Node) -> bool:
         return node not in self.sites or self.rules[self.sites[node].name].passes_error
-
-    def _is_sent(self, node: fx.Node, source: fx.Node) -> bool:
-        if source not in self._followed:
-            return True
-        if self._followed[source]:
-            return False
-        return not (self._is_layer(node) and node in self.routed)
 
 
 def _block_of(site: Site, rule: BroadcastRule) -> str:
