@@ -417,3 +417,51 @@ def test_reentrant_checkpoints_are_refused() -> None:
     with pytest.raises(ModelError, match="the backward pass failed") as caught:
         fxbio.audit(Checkpointed(), rows())
     assert "use_reentrant=False" in str(caught.value)
+
+
+class Unrolled(nn.Module):
+    """A recurrent net that begins with a state of zeros, or of a constant."""
+
+    def __init__(self, start: float) -> None:
+        super().__init__()
+        self.start = start
+        self.w_in, self.w_rec, self.head = nn.Linear(3, 4), nn.Linear(4, 4), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = x.new_full((len(x), 4), self.start)
+        for step in x.unbind(1):
+            h = torch.sigmoid(self.w_in(step)) * torch.tanh(self.w_rec(h)) + h
+        result: Tensor = self.head(h)
+        return result
+
+
+@pytest.mark.parametrize("start", [0.0, 0.5])
+def test_a_start_state_does_not_make_a_recurrent_weight_transported(start: float) -> None:
+    """Changing the weight between forward and backward leaves all other gradients as they were."""
+    x = torch.randn(2, 5, 3)
+    model = fxbio.transform(Unrolled(start), fxbio.Policy.uniform("fa"), x)
+    assert moved_by(model, x, "w_rec.weight") == set()
+    assert set(verdicts(fxbio.audit(model, x)).values()) == {NONE}
+
+
+def moved_by(model: nn.Module, x: Tensor, weight: str) -> set[str]:
+    """Parameters whose gradients another weight has an effect on in the backward pass alone."""
+
+    def gradients(factor: float) -> dict[str, Tensor]:
+        model.zero_grad()
+        loss, parameter = model(x).square().mean(), model.get_parameter(weight)
+        kept = parameter.detach().clone()
+        parameter.data.mul_(factor)
+        loss.backward()
+        parameter.data.copy_(kept)
+        return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+    before, after = gradients(1.0), gradients(-3.0)
+    return {name for name in before if not torch.equal(before[name], after[name])}
+
+
+def test_calls_in_time_are_one_row() -> None:
+    x = torch.randn(2, 5, 3)
+    model = fxbio.transform(Unrolled(0.0), fxbio.Policy.uniform("fa"), x)
+    rows = {row["site"]: row["error from"] for row in fxbio.audit(model, x).records()}
+    assert rows == {"w_in ×5": "head, w_rec", "w_rec ×5": "head, w_rec", "head": "the loss"}

@@ -9,7 +9,15 @@ from typing import Any
 
 import torch
 
-__all__ = ["Facts", "Level", "facts_of_result", "is_additive", "parts_of", "reads_shape_only"]
+__all__ = [
+    "Facts",
+    "Level",
+    "applies_weight",
+    "facts_of_result",
+    "is_additive",
+    "parts_of",
+    "reads_shape_only",
+]
 
 aten = torch.ops.aten
 
@@ -47,13 +55,21 @@ def facts_of_result(op: Any, args: tuple[Any, ...], operands: Iterable[tuple[int
     if reads_shape_only(op):
         return Facts()
     error, data = any(f.error for _, f in operands), any(f.data for _, f in operands)
-    if error or data:
-        return Facts(error, data)
+    if error or data or applies_weight(op):
+        return Facts(error, data or applies_weight(op))
     names: dict[str, Level] = {}
     for position, facts in operands:
         for name, level in facts.names.items():
             names[name] = names.get(name, Level.NONE) | _kept(op, args, position, level)
     return Facts(names=names)
+
+
+def applies_weight(op: Any) -> bool:
+    """Whether it applies a weight under a rule.
+
+    The result is an activation whatever it is applied to, and be it a start state of zeros.
+    """
+    return op.namespace == "fxbio" and any(a.name == "rule" for a in op._schema.arguments)
 
 
 def _kept(op: Any, args: tuple[Any, ...], position: int, level: Level) -> Level:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from rich import box
@@ -96,8 +96,9 @@ class Audit(TableResult):
         return {"claim": self.claim, "counts": dict(counts), **asdict(self)}
 
     def records(self) -> list[dict[str, Any]]:
-        """One flat row for each site and other parameter."""
-        return [dict(zip(_COLUMNS, _cells(row), strict=True)) for row in (*self.rows, *self.others)]
+        """One flat row for each site and other parameter; calls that are alike are one."""
+        rows = folded_calls([*self.rows, *self.others])
+        return [dict(zip(_COLUMNS, _cells(row), strict=True)) for row in rows]
 
     def caption(self) -> str:
         """The claim."""
@@ -105,7 +106,7 @@ class Audit(TableResult):
 
     def render(self) -> RenderableType:
         """A table for a terminal; where there are many sites, those alike in one row."""
-        rows = [*self.rows, *self.others]
+        rows = folded_calls([*self.rows, *self.others])
         cells = [_cells(row) for row in rows] if len(rows) <= _MANY else list(_together(rows))
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         for name in _COLUMNS:
@@ -148,10 +149,39 @@ _STYLES = {
 }
 
 
+def folded_calls(rows: Iterable[AuditRow]) -> list[AuditRow]:
+    """The rows, those of one weight joined that are alike: ``w_rec ×6`` of calls in time."""
+    groups: dict[AuditRow, list[AuditRow]] = {}
+    for row in rows:
+        key = replace(row, site=_weight_of(row.site), sources=(), carriers=())
+        groups.setdefault(key, []).append(row)
+    return [_joined(calls) if len(calls) > 1 else calls[0] for calls in groups.values()]
+
+
+def _joined(calls: list[AuditRow]) -> AuditRow:
+    """One row for calls of one weight, with all that carries their errors and sends them some."""
+    senders = (replace(s, name=_weight_of(s.name)) for call in calls for s in call.sources)
+    carriers = (name for call in calls for name in call.carriers)
+    return replace(
+        calls[0],
+        site=f"{calls[0].site} ×{len(calls)}",
+        sources=tuple(dict.fromkeys(senders)),
+        carriers=tuple(dict.fromkeys(carriers)),
+    )
+
+
+def _weight_of(site: str) -> str:
+    """Name of a site without the number of its call."""
+    return site.partition("#")[0].partition(" ×")[0]
+
+
 def _cells(row: AuditRow) -> tuple[str, ...]:
     transport = row.transport + ("*" if row.input_only else "") if row.ran else "not run"
     senders = (s.name if s.neighbour else f"{s.name} (not a neighbour)" for s in row.sources)
-    carried = (*_own_carrier(row), *(name.removeprefix(f"{row.site}.") for name in row.carriers))
+    carried = (
+        *_own_carrier(row),
+        *(name.removeprefix(f"{_weight_of(row.site)}.") for name in row.carriers),
+    )
     return (
         row.site,
         row.op,
@@ -209,8 +239,10 @@ def _transport_claim(audit: Audit) -> str:
 def _flow_claim(audit: Audit) -> Iterator[str]:
     skipping = [row for row in audit.rows if not row.local]
     if skipping:
-        senders = sorted({s.name for row in skipping for s in row.sources if not s.neighbour})
-        verb = "gets its error" if len(skipping) == 1 else "get their errors"
+        far = (s.name for row in skipping for s in row.sources if not s.neighbour)
+        senders = sorted({_weight_of(name) for name in far})
+        weights = {_weight_of(row.site) for row in skipping}
+        verb = "gets its error" if len(weights) == 1 else "get their errors"
         sites = _listed(_counted(skipping))
         yield f"{sites} {verb} from beyond the neighbours: from {_listed(senders)}"
 
@@ -232,12 +264,13 @@ _NORMS = {"BatchNorm": "batch-norm", "LayerNorm": "layer-norm", "GroupNorm": "gr
 
 
 def _named(rows: list[AuditRow]) -> list[str]:
-    return [row.site for row in rows] if len(rows) <= _NAMED else _counted(rows)
+    names = list(dict.fromkeys(_weight_of(row.site) for row in rows))
+    return names if len(names) <= _NAMED else _counted(rows)
 
 
 def _counted(rows: list[AuditRow]) -> list[str]:
-    """``20 convolutions``, by the kind of operation."""
-    kinds = Counter(_noun(row.op) for row in rows)
+    """``20 convolutions``, by the kind of operation; calls of one weight count once."""
+    kinds = Counter({_weight_of(row.site): _noun(row.op) for row in rows}.values())
     return [f"{count} {_plural(noun, count)}" for noun, count in kinds.items()]
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from fxbio.graph.site import Site
-from fxbio.study.auditing.facts import is_additive
+from fxbio.study.auditing.facts import applies_weight, is_additive
 from fxbio.study.auditing.step_trace import Step, StepTrace
 
 __all__ = ["Use", "find_uses", "forward_weights", "weight_side"]
@@ -61,7 +61,8 @@ def _applications(trace: StepTrace) -> dict[frozenset[str], list[Step]]:
     for step in trace.forward():
         if step.op.overloadpacket in _LOOKUPS:
             continue
-        if not any(trace.facts[value].data for _, value in step.reads):
+        data = any(trace.facts[value].data for _, value in step.reads)
+        if not data and not applies_weight(step.op):
             continue
         for position, value in step.reads:
             names = trace.facts[value].names.keys() & trace.parameters
