@@ -116,9 +116,12 @@ def _combined(where: Where, pool: tuple[Site, ...], graph: Graph) -> Iterator[se
 
 
 def _by_position(where: Where, pool: tuple[Site, ...]) -> tuple[Site, ...]:
-    # Weights are counted, not uses: the last layer of a head that runs on five levels is one.
-    weights = list(dict.fromkeys(site.weight for site in pool))
-    chosen = set(weights)
+    if where.index is None and not where.first and not where.last:
+        return pool
+    # Weights are counted, not uses: the last layer of a head that runs on five levels is one. What
+    # the captured pass did not run has no position: it would come behind the last layer.
+    weights = list(dict.fromkeys(site.weight for site in pool if site.calls))
+    chosen: set[str] = set()
     if where.index is not None:
         chosen = set(_indexed(weights, where.index))
     if where.first:

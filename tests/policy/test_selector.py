@@ -1,7 +1,12 @@
 from __future__ import annotations
 
-import pytest
+from typing import Any
 
+import pytest
+import torch
+from torch import Tensor, nn
+
+import fxbio
 from fxbio.policy import Policy, select
 from tests.policy.toy import FakeGraph, make_graph, make_site
 
@@ -95,3 +100,43 @@ def test_conv_stands_for_all_dimensions() -> None:
     graph = make_graph([make_site(op, op) for op in ops])  # type: ignore[arg-type]
     assert selected({"op": "conv"}, graph) == ops[:3]
     assert selected({"op": "conv_transpose"}, graph) == ops[3:5]
+
+
+class Branching(nn.Module):
+    """Its middle layer runs on large inputs only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.out = nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.relu(self.a(x))
+        if h.mean() > 1e6:
+            h = torch.relu(self.b(h))
+        result: Tensor = self.out(h)
+        return result
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [
+        ({"last": True}, ["out"]),
+        ({"last": 2}, ["a", "out"]),
+        ({"index": -1}, ["out"]),
+        ({"first": 2}, ["a", "out"]),
+        ({"module": "b", "last": True}, []),
+        ({"not": {"last": True}}, ["a", "b"]),
+    ],
+)
+def test_positions_count_the_layers_that_ran(where: dict[str, Any], expected: list[str]) -> None:
+    graph = fxbio.capture(Branching(), torch.randn(4, 8))
+    assert [site.name for site in graph.sites] == ["a", "out", "b"]
+    assert set(selected(where, graph)) == set(expected)
+
+
+def test_groups_of_parameters_count_the_layers_that_ran() -> None:
+    model = fxbio.transform(Branching(), fxbio.Policy.uniform("fa"), torch.randn(4, 8))
+    groups = fxbio.param_groups(model, [{"where": {"last": True}, "lr": 0.01}], lr=0.1)
+    [last] = [group for group in groups if group["lr"] == 0.01]
+    assert {id(p) for p in last["params"]} >= {id(model.out.weight)}
+    assert id(model.b.weight) not in {id(p) for p in last["params"]}
