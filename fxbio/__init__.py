@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from fxbio.bind.feedback_training import set_phase, train_feedback
     from fxbio.bind.install import backprop, feedback_weights
     from fxbio.bind.mirror import mirror
-    from fxbio.bind.updates import redraw_counts, set_redraw_counts
+    from fxbio.bind.updates import count_update, redraw_counts, set_redraw_counts
     from fxbio.errors import FxbioError, FxbioWarning
     from fxbio.graph.capture import capture
     from fxbio.graph.inputs import ExampleInputs
@@ -57,6 +57,7 @@ _HOMES = {
     "mirror": "fxbio.bind.mirror",
     "param_groups": "fxbio.parameter_groups",
     "plan": "fxbio.api",
+    "count_update": "fxbio.bind.updates",
     "redraw_counts": "fxbio.bind.updates",
     "revert": "fxbio.api",
     "rule": "fxbio.rules",
@@ -86,6 +87,7 @@ __all__ = [
     "audit",
     "backprop",
     "capture",
+    "count_update",
     "feedback_weights",
     "load",
     "mirror",

@@ -29,6 +29,7 @@ __all__ = [
     "Targets",
     "added_names",
     "binding_of",
+    "gathered",
     "resolve_attribute",
 ]
 
@@ -97,9 +98,9 @@ class BoundWeight:
         return None if self.feedback is None else getattr(module, self.feedback)
 
     def weight_of(self, module: nn.Module) -> Tensor:
-        """The forward weight itself, without its history."""
+        """The forward weight itself, without its history; a sharded one is gathered."""
         weight: Tensor = resolve_attribute(module, self.attribute)
-        return weight.detach()
+        return gathered(weight.detach())
 
     def parameter(self, module: nn.Module, source: str) -> Tensor:
         """One of the parameters that the weight is computed from."""
@@ -200,6 +201,12 @@ def binding_of(module: nn.Module) -> ModuleBinding:
     """What is rewritten in a module so far; an empty binding if nothing is."""
     binding: ModuleBinding = vars(module).get(BINDING, ModuleBinding(()))
     return binding
+
+
+def gathered(tensor: Tensor) -> Tensor:
+    """A whole tensor; of one that ``fully_shard`` has divided, what all ranks hold together."""
+    gather = getattr(tensor, "full_tensor", None)  # of a DTensor, whose import takes long
+    return tensor if gather is None else gather()
 
 
 def resolve_attribute(module: nn.Module, path: str) -> Any:

@@ -14,6 +14,7 @@ from fxbio.bind.binding import (
     ModuleBinding,
     added_names,
     binding_of,
+    gathered,
     resolve_attribute,
 )
 from fxbio.bind.classes import bind_module, is_bound, stock_class, unbind_module
@@ -177,8 +178,9 @@ def feedback_weights(model: nn.Module) -> dict[str, Tensor]:
 def _feedback_weight(module: nn.Module, bound: BoundWeight) -> Tensor | None:
     if not parse_rule(bound.rule).passes_error:
         return None
-    weight: Tensor = resolve_attribute(module, bound.attribute)
+    weight = gathered(resolve_attribute(module, bound.attribute))
     drawn = bound.path(module)
+    drawn = None if drawn is None else gathered(drawn)
     if not bound.computed and weight.shape == torch.Size(bound.shape):
         return feedback_of(weight, drawn, bound.rule, weight) * bound.scale
     probes = [weight.new_full(bound.shape, value) for value in (1.0, -2.0)]

@@ -9,6 +9,8 @@ from torch import Tensor, fx
 
 from fxbio.bind.forward import Forward
 from fxbio.bind.retrace import record_as_leaf
+from fxbio.bind.updates import count_writes
+from fxbio.graph.grad_mode import differentiated
 from fxbio.ops.functional import Backward, conv, conv_transpose, linear
 
 __all__ = ["LEAF_FORWARDS", "LeafForward"]
@@ -21,6 +23,8 @@ class LeafForward(Forward):
     bias: Tensor | None
 
     def _backward_path(self) -> Backward:
+        if differentiated():
+            count_writes(self)
         return self._fxbio_binding.weights[0].backward(self)
 
 

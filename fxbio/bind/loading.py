@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from fxbio.bind.binding import BoundWeight, added_names, binding_of
-from fxbio.bind.updates import track_updates
+from fxbio.bind.updates import follows_updates, track_updates
 from fxbio.ops.transport import parse_rule
 from fxbio.rules.draw import feedback_generator
 
@@ -41,7 +41,7 @@ def accept_stock_checkpoints(model: nn.Module) -> None:
     """Have a model and every part of it load checkpoints without what was added to it."""
     forget_checkpoints(model)
     for module in model.modules():
-        if next(_additions(module, ""), None) is not None:
+        if follows_updates(module) or next(_additions(module, ""), None) is not None:
             module.register_load_state_dict_pre_hook(_before_loading)
             module.register_load_state_dict_post_hook(_after_loading)
 
@@ -91,7 +91,7 @@ def _before_loading(
 
 
 def _after_loading(module: nn.Module, incompatible: Any) -> None:
-    track_updates(module)  # loading may have exchanged the parameters
+    track_updates(module)  # loading is no update, and may have exchanged the parameters
     lacking = vars(module).pop(_LACKING, {})
     for bound in binding_of(module).weights:
         # The list of missing keys is that of one load: another may have failed half-way.

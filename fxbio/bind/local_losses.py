@@ -149,6 +149,8 @@ def _taught_gradient(
     before: Tensor | None = getattr(module, bound.learned).grad
     passes: dict[str, int] = vars(module)[_PASSES]
     done = 0 if before is None else passes.get(bound.learned, 0)
+    if before is not None and done and not before.any():
+        done = 0  # gradients that were set to zero are those of no earlier pass
     passes[bound.learned] = done + 1
     local = local_gradient(module, bound, "noise", bound.updates(module))
     total = gradient if local is None else gradient + local

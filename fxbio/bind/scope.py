@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_map_only
 from fxbio.bind.binding import BoundWeight, ModuleBinding, resolve_attribute
 from fxbio.bind.forward import Forward
 from fxbio.bind.retrace import proxy_in, record_as_leaf
+from fxbio.bind.updates import count_writes
 from fxbio.errors import UnreachableWeightError
 from fxbio.graph.applied import makes_activation
 from fxbio.graph.follow import REINDEXING, giving_values
@@ -37,6 +38,7 @@ class ScopeForward(Forward):
             return record_as_leaf(self, proxy, args, kwargs)
         if not differentiated():  # then fused inference kernels may run
             return super().forward(*args, **kwargs)
+        count_writes(self)
         with RuleScope(self):
             return super().forward(*args, **kwargs)
 

@@ -1,30 +1,42 @@
 """Feedback that changes with the updates of the weights.
 
-A global hook runs after every ``Optimizer.step`` and finds the rewritten modules whose weights or
-feedback that optimizer holds. They count the update; what is due is drawn, copied or rescaled.
-Forward calls never do any of this, so gradient accumulation, recomputed activations and
-evaluation leave the feedback alone. What is drawn is a function of ``(seed, weight, count)``, so
-every rank and every resumed run agree.
+One update is one change of the weights. Global hooks run around every ``Optimizer.step``: at the
+end of the outermost one, the rewritten modules whose weights it has moved count one update, and
+what is due is drawn, copied or rescaled. Where no optimizer of torch has ever moved the weights of
+a module, its next differentiated forward counts what was written into them by hand. Otherwise
+forward calls leave the feedback alone, so gradient accumulation, recomputed activations and
+evaluation do. What is drawn is a function of ``(seed, weight, count)``, so every rank and every
+resumed run agree.
 """
 
 from __future__ import annotations
 
+import warnings
 import weakref
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.optimizer import register_optimizer_step_post_hook
+from torch.optim.optimizer import (
+    Optimizer,
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
 
 from fxbio.bind.binding import UPDATES, BoundWeight, binding_of, resolve_attribute
 from fxbio.bind.local_losses import attach_losses, begin_update, detach_losses
 from fxbio.bind.optimizers import check_optimizer, forget_optimizers
+from fxbio.errors import FxbioWarning, ModelError
 from fxbio.ops.transport import parse_rule
 from fxbio.rules.draw import feedback_generator
 
 __all__ = [
     "advance_feedback",
+    "count_update",
+    "count_writes",
+    "follows_updates",
     "forget_updates",
     "redraw_counts",
     "renew",
@@ -32,37 +44,132 @@ __all__ = [
     "track_updates",
 ]
 
-_tracked: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+_UNCOUNTED = 64
+"""Differentiated forwards without an update after which values are compared, once in so many."""
+
+
+@dataclass
+class _Watch:
+    """What is known of the updates of one module, besides their number."""
+
+    stepped: weakref.WeakSet[Optimizer] = field(default_factory=weakref.WeakSet)
+    """Optimizers that have moved a part of its weights since the last update was counted."""
+    optimized: bool = False
+    """Whether an optimizer of torch has ever moved them."""
+    versions: tuple[int, ...] | None = None
+    """Of the tensors that its weights are made of, at the last differentiated forward."""
+    by_hand: int = 0
+    """Updates that were counted without an optimizer."""
+    forwards: int = 0
+    """Differentiated forwards since the last update."""
+    sample: Tensor | None = None
+    """Some entries of a weight as they were then."""
+
+
+_tracked: weakref.WeakKeyDictionary[nn.Module, _Watch] = weakref.WeakKeyDictionary()
 _hooks: list[Any] = []
+_stepping: list[weakref.ref[Optimizer]] = []
+"""Optimizers whose ``step`` runs, outermost first."""
 
 
 def track_updates(module: nn.Module) -> None:
-    """Have a rewritten module follow optimizer steps, if its feedback learns or is redrawn."""
+    """Have a rewritten module follow the updates of its weights, if its feedback needs to."""
     weights = binding_of(module).weights
     if not any(_follows(weight) for weight in weights):
         return
     if not hasattr(module, UPDATES):
         object.__setattr__(module, UPDATES, 0)
     attach_losses(module, weights)
-    _tracked.add(module)
+    _tracked[module] = _Watch()
     if not _hooks:
+        _hooks.append(register_optimizer_step_pre_hook(_before_step))
         _hooks.append(register_optimizer_step_post_hook(_after_step))
 
 
 def forget_updates(module: nn.Module) -> None:
-    """Have a module follow no optimizer steps any more, when its rules are taken away."""
+    """Have a module follow no updates any more, when its rules are taken away."""
     if module not in _tracked:
         return
-    _tracked.remove(module)
+    del _tracked[module]
     detach_losses(module, binding_of(module).weights)
     forget_optimizers(module)
     delattr(module, UPDATES)
+
+
+def count_update(model: nn.Module) -> None:
+    """Count one update of the weights of a transformed model, where fxbio cannot see it.
+
+    Steps of ``torch.optim`` optimizers are seen, and so is what is written into parameters in
+    place. Call this after an update that goes another way: through ``parameter.data``, or in code
+    that ``torch.compile`` has compiled together with the forward.
+
+    Args:
+        model: a transformed model, or one wrapped in DDP.
+
+    Raises:
+        ModelError: when none of its feedback depends on updates.
+    """
+    modules = [module for module in model.modules() if module in _tracked]
+    if not modules:
+        raise ModelError(
+            f"no feedback of {type(model).__name__} depends on the number of updates",
+            help="rules that learn, redraw or refresh their feedback count updates: fxbio rules",
+        )
+    for module in modules:
+        _tracked[module].versions = _versions(module)
+        advance_feedback(module)
+
+
+def count_writes(module: nn.Module) -> None:
+    """Count an update that no optimizer made, at the beginning of a differentiated forward."""
+    if torch.compiler.is_compiling():  # compiled code does not see versions of tensors
+        return
+    watch = _tracked.get(module)
+    if watch is None or watch.optimized:
+        return
+    versions = _versions(module)
+    before, watch.versions = watch.versions, versions
+    if before is None or before == versions:
+        _compare_values(module, watch)
+    else:
+        watch.by_hand += 1
+        advance_feedback(module)
+
+
+def follows_updates(module: nn.Module) -> bool:
+    """Whether the feedback of a module depends on the number of its updates."""
+    return module in _tracked
+
+
+def _compare_values(module: nn.Module, watch: _Watch) -> None:
+    """Warn where weights change in a way that leaves no trace."""
+    watch.forwards += 1
+    if watch.forwards % _UNCOUNTED != 1:
+        return
+    weight = binding_of(module).weights[0]
+    sample = weight.parameter(module, weight.sources[0]).detach().flatten()[:16].clone()
+    if type(sample) is not Tensor:  # a fake one, or a part of a sharded one
+        return
+    if watch.sample is not None and not torch.equal(sample, watch.sample):
+        warnings.warn(
+            f"'{weight.weight}' changes, and no update of it was counted: its feedback stays as it "
+            "is. Call fxbio.count_update(model) after each update, or train with torch.optim",
+            FxbioWarning,
+            stacklevel=2,
+        )
+    watch.sample = sample
+
+
+def _versions(module: nn.Module) -> tuple[int, ...]:
+    return tuple(p._version for p in _moving(module) if not p.is_inference())
 
 
 def advance_feedback(module: nn.Module) -> None:
     """Count one weight update of a rewritten module and renew the feedback that is due."""
     count: int = getattr(module, UPDATES) + 1
     object.__setattr__(module, UPDATES, count)
+    watch = _tracked[module]
+    watch.forwards, watch.sample = 0, None
     begin_update(module)
     for weight, period in _renewed(module):
         if count % period == 0:
@@ -110,14 +217,39 @@ def renew(module: nn.Module, weight: BoundWeight, turn: int) -> None:
     feedback.copy_(rule.redraw(like, feedback, weight.info, generator))
 
 
-def _after_step(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-    if not _tracked:
-        return
+def _before_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+    running = [entry() for entry in _stepping]
+    if optimizer in running:  # its last step was left by an exception
+        del _stepping[running.index(optimizer) :]
+    _stepping.append(weakref.ref(optimizer))
+
+
+def _after_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+    running = [entry() for entry in _stepping]
+    if optimizer in running:
+        del _stepping[running.index(optimizer) :]
+    if _stepping or not _tracked:
+        return  # an optimizer around this one, such as one that shards it, counts
     held = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    updated = [m for m in tuple(_tracked) if any(id(p) in held for p in _trained(m))]
-    check_optimizer(optimizer, held, updated)
-    for module in updated:
-        advance_feedback(module)
+    known = [m for m in tuple(_tracked) if any(id(p) in held for p in _trained(m))]
+    check_optimizer(optimizer, held, known)
+    for module in known:
+        if any(id(p) in held and p.grad is not None for p in _moving(module)):
+            _count_step(module, optimizer)
+
+
+def _count_step(module: nn.Module, optimizer: Optimizer) -> None:
+    """Count the step of an optimizer, unless it is another part of an update that was counted."""
+    watch = _tracked[module]
+    if not watch.optimized:  # what was written before it stepped was no update: SAM's ascent
+        watch.optimized = True
+        object.__setattr__(module, UPDATES, getattr(module, UPDATES) - watch.by_hand)
+    part = len(set(map(id, _moving(module)))) > 1
+    if part and watch.stepped and optimizer not in watch.stepped:
+        watch.stepped.add(optimizer)
+        return
+    watch.stepped = weakref.WeakSet([optimizer])
+    advance_feedback(module)
 
 
 def _trained(module: nn.Module) -> Iterator[Tensor]:
@@ -125,6 +257,16 @@ def _trained(module: nn.Module) -> Iterator[Tensor]:
     for weight in binding_of(module).weights:
         names = [*weight.sources, *([weight.learned] if weight.learned else [])]
         yield from (resolve_attribute(module, name) for name in names)
+
+
+def _moving(module: nn.Module) -> Iterator[Tensor]:
+    """The parameters whose change is an update: feedback where the weights are frozen."""
+    for weight in binding_of(module).weights:
+        sources = [weight.parameter(module, source) for source in weight.sources]
+        learning = [p for p in sources if p.requires_grad]
+        if not learning and weight.learned is not None:
+            learning = [weight.parameter(module, weight.learned)]
+        yield from learning
 
 
 def _follows(weight: BoundWeight) -> bool:
