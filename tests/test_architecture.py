@@ -21,7 +21,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("fxbio.ops",),  # an op is given the name of its rule
     ("fxbio.graph", "fxbio.policy"),
     ("fxbio.targets",),
-    ("fxbio.bind", "fxbio.record", "fxbio.verification", "fxbio.parameter_groups"),
+    ("fxbio.bind", "fxbio.parameter_groups"),
+    ("fxbio.lowering",),
+    ("fxbio.record", "fxbio.verification"),
     ("fxbio.passes",),
     ("fxbio", "fxbio.api", "fxbio.record.folder"),
     ("fxbio.pictures", "fxbio.train", "fxbio.study"),
@@ -102,6 +104,7 @@ def test_imports_run_one_way(module: str) -> None:
         ("fxbio.ops.linear", "fxbio.bind"),
         ("fxbio.graph.blocks", "fxbio.targets"),
         ("fxbio.targets", "fxbio.bind"),
+        ("fxbio.bind", "fxbio.lowering"),
         ("fxbio.reference.load", "fxbio.passes.base"),
         ("fxbio.passes.base", "fxbio.api"),
         ("fxbio", "fxbio.train.loop"),
