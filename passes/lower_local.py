@@ -37,7 +37,10 @@ class LowerLocal(Pass):
         routing, lowered = program.routing, program.lowered
         heads = _Heads(lowered, program.planned().seed)
         table: dict[tuple[str, str], Delivery] = {}
-        for each in routing.routed if routing is not None else ():
+        if routing is None or not program.planned().rewritten("local"):
+            lowered.drop_sources()
+            return PassResult(False, "no local loss")
+        for each in routing.routed:
             for source in routing.served(each) if isinstance(each.rule, GreedyLearning) else ():
                 heads.add(each, receiver_info(each, source, routing.found))
                 table[source, each.unit.name] = Delivery(LABEL, "", True, each.rule.mean_loss)
@@ -51,7 +54,7 @@ class LowerLocal(Pass):
 
         Deliveries(lowered, table, port).lower()
         lowered.drop_sources()
-        return PassResult(bool(table), f"{len(table)} classifiers" if table else "no local loss")
+        return PassResult(True, f"{len(table)} classifiers")
 
     def ensures(self, program: Program) -> None:
         program.lowered.graph.lint()

@@ -21,9 +21,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("fxbio.ops",),  # an op is given the name of its rule
     ("fxbio.graph", "fxbio.policy"),
     ("fxbio.targets",),
-    ("fxbio.bind", "fxbio.parameter_groups"),
+    ("fxbio.bind",),
     ("fxbio.lowering",),
-    ("fxbio.record", "fxbio.verification"),
+    ("fxbio.record", "fxbio.verification", "fxbio.parameter_groups"),
     ("fxbio.passes",),
     ("fxbio", "fxbio.api", "fxbio.record.folder"),
     ("fxbio.pictures", "fxbio.train", "fxbio.study"),

@@ -109,13 +109,14 @@ class LoweredGraph:
     @property
     def output(self) -> fx.Node:
         """The node of what the model returns."""
-        return next(iter(self.graph.find_nodes(op="output")))
+        node: fx.Node = next(iter(self.graph.find_nodes(op="output")))
+        return node
 
     def attribute(self, name: str) -> fx.Node:
         """A node in front of all others that reads a tensor or module which lowering adds."""
-        for node in self.graph.find_nodes(op="get_attr"):
-            if node.target == name:
-                return node
+        known: dict[Any, fx.Node] = {n.target: n for n in self.graph.find_nodes(op="get_attr")}
+        if name in known:
+            return known[name]
         with self.graph.inserting_before(next(iter(self.graph.nodes))):
             return self.graph.create_node("get_attr", name)
 
