@@ -19,7 +19,7 @@ __all__ = ["command"]
     short_help="Compare each site's errors and gradients with backprop's.",
     epilog=f"{MODEL_HELP}\n\n{EXIT_CODES}",
 )
-@model_options("FOLDER|MODEL")
+@model_options(folders=True)
 @own_policy_option
 @json_option
 def command(request: ModelRequest, policy_file: Path | None, as_json: bool) -> None:

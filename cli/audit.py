@@ -26,7 +26,7 @@ _NAMED = 5
     short_help="List the forward weights that the backward pass reads.",
     epilog=f"{MODEL_HELP}\n\n{EXIT_CODES}",
 )
-@model_options("FOLDER|MODEL")
+@model_options(folders=True)
 @own_policy_option
 @click.option(
     "--fail-on",

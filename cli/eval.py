@@ -8,7 +8,7 @@ import click
 
 from fxbio.cli.console import log, print_json
 from fxbio.cli.main import EXIT_CODES
-from fxbio.cli.options import json_option
+from fxbio.cli.options import json_option, trust_option
 
 __all__ = ["command"]
 
@@ -30,12 +30,14 @@ _KEPT = ("best", "last")
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write the boxes of a detector to this file, as COCO's servers take them.",
 )
+@trust_option
 @json_option
 def command(
     run: Path,
     overrides: tuple[str, ...],
     checkpoint: str,
     predictions: Path | None,
+    trust: bool,
     as_json: bool,
 ) -> None:
     """Evaluate a run on its validation set, every sample once. RUN is what `fxbio train` wrote.
@@ -52,7 +54,7 @@ def command(
     from fxbio.train.output.view import metrics_text
 
     file = _file(run, checkpoint)
-    result = evaluate_run(run, file, overrides, predictions=predictions)
+    result = evaluate_run(run, file, overrides, predictions=predictions, trust=trust)
     if not result.first:
         return
     for note in result.evaluation.notes:

@@ -26,7 +26,7 @@ __all__ = ["command"]
     short_help="Draw the forward path and the way of the errors.",
     epilog=f"{MODEL_HELP}\n\n{EXIT_CODES}",
 )
-@model_options("FOLDER|MODEL")
+@model_options(folders=True)
 @own_policy_option
 @click.option(
     "--out",

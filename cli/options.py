@@ -23,6 +23,7 @@ __all__ = [
     "model_options",
     "plugin_option",
     "policy_option",
+    "trust_option",
 ]
 
 Command = Callable[..., None]
@@ -44,6 +45,8 @@ class ModelRequest:
     weights: Path | None
     seed: int
     plugins: tuple[str, ...] = ()
+    trust: bool = False
+    """Whether to run what a folder names that somebody else has made."""
 
     def source(self) -> ModelSource:
         """How the model can be built again."""
@@ -74,11 +77,15 @@ class ModelRequest:
         return loaded, loaded.default_inputs if inputs is None else inputs
 
 
-def model_options(metavar: str = "MODEL") -> Callable[[Command], Command]:
+def model_options(*, folders: bool = False) -> Callable[[Command], Command]:
     """The model argument and what belongs to it, given to the command as one ``request``.
 
     Plug-ins are loaded before the command runs, so that its policy may use their rules.
+
+    Args:
+        folders: whether a folder with a transformed model may stand in its place.
     """
+    argument = click.argument("model", metavar="FOLDER|MODEL" if folders else "MODEL")
 
     def decorate(command: Command) -> Command:
         @functools.wraps(command)
@@ -89,12 +96,15 @@ def model_options(metavar: str = "MODEL") -> Callable[[Command], Command]:
             weights: Path | None,
             plugins: tuple[str, ...],
             seed: int,
+            trust: bool = False,
             **others: Any,
         ) -> None:
             load_plugins(plugins)
-            command(ModelRequest(model, inputs, model_args, weights, seed, plugins), **others)
+            request = ModelRequest(model, inputs, model_args, weights, seed, plugins, trust)
+            command(request, **others)
 
-        for option in (*reversed(_MODEL_OPTIONS), click.argument("model", metavar=metavar)):
+        options = (*_MODEL_OPTIONS, trust_option) if folders else _MODEL_OPTIONS
+        for option in (*reversed(options), argument):
             wrapped = option(wrapped)
         return wrapped
 
@@ -117,6 +127,12 @@ plugin_option = click.option(
 
 policy_option = click.option(
     "--policy", "-p", "policy_file", type=_FILE, required=True, help="The policy, a YAML file."
+)
+
+trust_option = click.option(
+    "--trust",
+    is_flag=True,
+    help="Run the code that a folder names although somebody else has made it.",
 )
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")

@@ -34,7 +34,7 @@ def load_subject(
     if folder.is_dir():
         if policy_file is not None:
             raise click.UsageError(f"'{folder}' has its own policy: drop --policy")
-        return fxbio.load(folder), request.example_inputs()
+        return fxbio.load(folder, trust=request.trust), request.example_inputs()
     policy = None if policy_file is None else fxbio.Policy.from_yaml(policy_file)
     loaded, inputs = request.load()
     if policy is None:

@@ -25,7 +25,7 @@ __all__ = ["command"]
     short_help="Compare every site with plain autograd.",
     epilog=f"{MODEL_HELP}\n\n{EXIT_CODES}",
 )
-@model_options("FOLDER|MODEL")
+@model_options(folders=True)
 @click.option(
     "--policy",
     "-p",

@@ -26,6 +26,7 @@ from fxbio.record.feedback_state import digests, irreproducible, restore, scales
 from fxbio.record.record import ModelSource, record_of
 from fxbio.reference.plain_load import load_plain
 from fxbio.reference.weights import load_weights
+from fxbio.trust import check_trust, sign
 from fxbio.typed_json import from_json
 
 __all__ = ["check_replaceable", "load", "save"]
@@ -61,8 +62,8 @@ def save(
     """Write a transformed model to a folder.
 
     The folder holds ``plan.md`` and ``plan.json``, ``policy.yaml`` as given, ``record.json``,
-    ``weights.pt`` (the stock ``state_dict``), ``rewritten/*.py``, and ``feedback.pt`` where
-    feedback depends on weights of the past.
+    ``weights.pt`` (the stock ``state_dict``), ``rewritten/*.py``, ``feedback.pt`` where feedback
+    depends on weights of the past, and a ``signature`` by which ``load`` knows it for this user's.
 
     Args:
         model: a transformed model.
@@ -148,6 +149,7 @@ def _write(model: nn.Module, folder: Path, source: ModelSource | None) -> None:
         "updates": redraw_counts(model),
     }
     (folder / "record.json").write_text(json.dumps(content, indent=2) + "\n")
+    sign(folder / "record.json")  # with the digests in it, all that load reads
 
 
 def _on_cpu(value: Any) -> Any:
@@ -156,26 +158,44 @@ def _on_cpu(value: Any) -> Any:
 
 
 def load(
-    folder: str | Path, model: nn.Module | None = None, example_inputs: Any = None
+    folder: str | Path,
+    model: nn.Module | None = None,
+    example_inputs: Any = None,
+    *,
+    trust: bool = False,
 ) -> nn.Module:
     """Rebuild the transformed model of a folder.
+
+    A model, plug-ins and inverses that the folder names are imported, which runs their code: only
+    from a folder that this user has written on this machine, or with ``trust``. With a ``model``
+    the folder's model and plug-ins are left alone; plug-ins are the caller's to load.
 
     Args:
         folder: as ``save`` wrote it.
         model: a stock model of the same architecture, changed in place; it may be left out where
             the folder says how to build one.
         example_inputs: as for ``capture``; by default as the folder says.
+        trust: run what a folder names that somebody else has made.
 
     Raises:
-        RecordError: when the folder is incomplete or damaged, belongs to another model, or what
-            is rebuilt differs from what was saved.
+        RecordError: when the folder is incomplete or damaged, belongs to another model, what
+            is rebuilt differs from what was saved, or it names code of somebody else.
         ModelError: when the stock model cannot be built.
     """
     folder = Path(folder)
     content, plan = _read(folder)
-    if model is None:
-        model, inputs = _build(content, folder)
+    source = None if model is not None else _source(content, folder)
+    check_trust(
+        folder / "record.json",
+        _named_code(source, plan),
+        trust,
+        error=RecordError,
+        otherwise="or pass a stock model of your own: fxbio.load(folder, model)",
+    )
+    if source is not None:
+        model, inputs = _build(source)
         example_inputs = inputs if example_inputs is None else example_inputs
+    assert model is not None
     try:
         model = transform(model, plan, example_inputs, inplace=True, pipeline=content["pipeline"])
     except FxbioError as error:
@@ -263,17 +283,31 @@ def _saved_feedback(path: Path) -> dict[str, Tensor]:
     return saved
 
 
-def _build(content: dict[str, Any], folder: Path) -> tuple[nn.Module, Any]:
-    from fxbio.graph.input_spec import parse_inputs
-    from fxbio.plugins import load_plugin
-    from fxbio.reference import load_reference
-
+def _source(content: dict[str, Any], folder: Path) -> ModelSource:
     if content["source"] is None:
         raise RecordError(
             f"'{folder}' does not say how to build {content['model']}",
             help="pass a stock model: fxbio.load(folder, model)",
         )
-    source = from_json(content["source"], ModelSource)
+    return from_json(content["source"], ModelSource)
+
+
+def _named_code(source: ModelSource | None, plan: Plan) -> list[str]:
+    """What building the folder imports and calls."""
+    inverses = {str(a.options["inverse"]) for a in plan.assignments if a.options.get("inverse")}
+    named = [f"inverse: {inverse}" for inverse in sorted(inverses)]
+    if source is None:
+        return named
+    arguments = "".join(f", {key}={value!r}" for key, value in source.model_args.items())
+    plugins = [f"plug-in: {plugin}" for plugin in source.plugins]
+    return [f"model: {source.reference}{arguments}", *plugins, *named]
+
+
+def _build(source: ModelSource) -> tuple[nn.Module, Any]:
+    from fxbio.graph.input_spec import parse_inputs
+    from fxbio.plugins import load_plugin
+    from fxbio.reference import load_reference
+
     for plugin in source.plugins:
         load_plugin(plugin)
     loaded = load_reference(source.reference, source.model_args, seed=0)  # weights come later

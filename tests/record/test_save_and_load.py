@@ -126,6 +126,7 @@ def test_the_files(tmp_path: Path) -> None:
         "record.json",
         "rewritten",
         "rewritten/Layers.py",
+        "signature",
         "weights.pt",
     ]
     plan = model._fxbio_record.plan

@@ -14,6 +14,7 @@ from fxbio.train.engine.run import open_task
 from fxbio.train.engine.session import open_session
 from fxbio.train.engine.snapshot import restore_run
 from fxbio.train.output.folder import RunFolder
+from fxbio.train.output.owner import check_run
 from fxbio.train.parallel.world import join
 from fxbio.train.state.files import read_checkpoint
 
@@ -25,8 +26,12 @@ def feedback_angle(run: RunFolder) -> float | None:
 
     Args:
         run: a finished run; its model is built again, for feedback is not in checkpoints.
+
+    Raises:
+        ConfigError: when somebody else has made the run.
     """
     recipe = load_recipe(run.config)
+    check_run(run, recipe)
     with join(recipe.train.device) as world:
         source, task = open_task(recipe, world, generate=False)
         with open_session(recipe, world, source, task) as session:

@@ -24,6 +24,7 @@ from fxbio.train.output.metrics import MetricsFile
 from fxbio.train.output.view import make_view
 from fxbio.train.state.files import read_checkpoint
 from fxbio.train.state.store import CheckpointStore
+from fxbio.trust import sign
 
 __all__ = ["Start", "begin", "restore"]
 
@@ -138,6 +139,7 @@ def _changes(session: Session, run: RunFolder) -> list[str]:
 def _describe(session: Session, run: RunFolder) -> None:
     plan = plan_of(session.model)
     write_text(run.config, recipe_yaml(session.recipe))
+    sign(run.config)
     write_text(run.path / "policy.yaml", plan.policy_text)
     write_text(run.path / "plan.json", plan.to_json())
     write_text(run.path / "plan.md", plan_markdown(plan))

@@ -15,6 +15,7 @@ from fxbio.train.engine.run import open_task
 from fxbio.train.engine.session import open_session
 from fxbio.train.engine.snapshot import restore_run
 from fxbio.train.output.folder import RunFolder, write_text
+from fxbio.train.output.owner import check_run
 from fxbio.train.output.view import NoView
 from fxbio.train.parallel.signals import StopFlag
 from fxbio.train.parallel.world import join
@@ -41,6 +42,8 @@ def evaluate_run(
     overrides: Iterable[str] = (),
     data: DataSource | None = None,
     predictions: Path | None = None,
+    *,
+    trust: bool = False,
 ) -> RunMetrics:
     """Build the model of a run again and evaluate one of its checkpoints.
 
@@ -51,10 +54,11 @@ def evaluate_run(
         data: instead of what the recipe opens.
         predictions: a file that is written with the boxes of a detector, as COCO's servers take
             them.
+        trust: run what the recipe names, though somebody else has made the run.
 
     Raises:
-        ConfigError: when the folder is no run, or predictions are asked of a classifier or cannot
-            be written.
+        ConfigError: when the folder is no run, somebody else has made it, or predictions are
+            asked of a classifier or cannot be written.
         DataError: when the data is not there; nothing is generated to be evaluated on.
         TrainError: when the checkpoint is missing, damaged, or of another model.
     """
@@ -64,6 +68,7 @@ def evaluate_run(
             f"'{folder}' is not a run of fxbio train", help="list the runs with: fxbio runs"
         )
     recipe = load_recipe(run.config, overrides)
+    check_run(run, recipe, trust)
     with join(recipe.train.device) as world:
         source, task = open_task(recipe, world, data, generate=False)
         if predictions is not None:
