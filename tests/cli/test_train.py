@@ -63,6 +63,7 @@ def test_a_run_is_trained_listed_and_evaluated(recipe: Path, fxbio_command: Comm
         "plan.json",
         "plan.md",
         "policy.yaml",
+        "signature",
         "status.json",
     }
     assert (run / "policy.yaml").read_text() == (recipe / "ss.yaml").read_text()
