@@ -77,4 +77,4 @@ def _text(text: str) -> str:
 
 def _plain(text: str) -> str:
     """For the title, which is YAML."""
-    return text.replace("\\", "\\\\").replace('"', '\\"')
+    return " ".join(text.split()).replace("\\", "\\\\").replace('"', '\\"')

@@ -7,6 +7,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
@@ -170,6 +171,12 @@ def test_names_are_escaped() -> None:
     assert NASTY not in svg(drawn)
     assert "#lt;/script#gt;#lt;#amp;#gt;#quot;'\\#35;" in mermaid(drawn)
     assert "\\\"'\\\\#" in dot(drawn)
+
+
+def test_a_title_ends_no_front_matter() -> None:
+    lines = mermaid(replace(nasty(), title='a"\n---\nflowchart TB\n  x["<script>"]')).splitlines()
+    assert [n for n, line in enumerate(lines) if line == "---"] == [0, 2]
+    assert lines.count("flowchart TB") == 1
 
 
 @pytest.mark.parametrize("ending", [e for e in FORMATS if e != ".png"])

@@ -15,7 +15,7 @@ import yaml
 from fxbio.errors import ConfigError, RecordError
 from fxbio.policy.schema import Policy
 from fxbio.reading import read_json
-from fxbio.study.ablation.cells import Cell
+from fxbio.study.ablation.cells import Cell, slug
 from fxbio.study.ablation.run_cell import CellRun
 from fxbio.train.config import Recipe, recipe_dict
 from fxbio.train.output.folder import write_text
@@ -66,7 +66,10 @@ class StudyFolder:
             RecordError: when there is none, or it is damaged.
         """
         try:
-            return from_json(read_json(self.index), Index)
+            index = from_json(read_json(self.index), Index)
+            for cell in index.cells:
+                _check_place(cell)
+            return index
         except FileNotFoundError as error:
             raise RecordError(
                 f"there is no study in '{self.path}'", help="make one: fxbio ablate study.yaml"
@@ -127,6 +130,16 @@ class StudyFolder:
                     f"another process is running the study in '{self.path}'"
                 ) from error
             yield
+
+
+def _check_place(cell: Cell) -> None:
+    """Refuse a cell whose runs would be outside of the folder of the study.
+
+    Raises:
+        ValueError: when they would be.
+    """
+    if cell.run != "/".join(map(slug, cell.run.split("/"))):
+        raise ValueError(f"the cell '{cell.run}' has a place that no study gives")
 
 
 def _differences(old: Index, new: Index) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, fields
 
@@ -77,12 +78,17 @@ def delta_text(delta: float | None) -> str:
 
 
 def csv_text(results: StudyResults) -> str:
-    """All lines with plain numbers."""
+    """All lines with plain numbers; text that a spreadsheet would compute begins with ``'``."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow([field.name for field in fields(Line)])
-    writer.writerows(astuple(line) for line in results.lines)
+    writer.writerows(map(_csv_cell, astuple(line)) for line in results.lines)
     return stream.getvalue()
+
+
+def _csv_cell(value: object) -> object:
+    is_formula = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
+    return f"'{value}" if is_formula else value
 
 
 def latex(results: StudyResults) -> str:
@@ -102,7 +108,7 @@ def _latex_table(study: str, table: Table) -> str:
     columns = "".join("r" if number else "l" for number in table.numbers)
     return "\n".join(
         [
-            f"% {study}: {table.name}",
+            "% " + " ".join(f"{study}: {table.name}".split()),  # a comment ends with its line
             rf"\begin{{tabular}}{{{columns}}}",
             r"\toprule",
             _latex_row(table.headings),
@@ -119,11 +125,15 @@ def _latex_row(cells: Iterable[str]) -> str:
     return " & ".join(map(_latex_text, cells)) + r" \\"
 
 
+_SIGNED = re.compile(r"[+-][0-9.]+")
 _LATEX = {
     "\\": r"\textbackslash{}",
     **{character: f"\\{character}" for character in "&%$#_{}"},
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
+    "[": "{[}",  # at the beginning of a row it would be an option of the row before it
+    "\n": " ",
+    "\r": " ",
     "±": r"$\pm$",
     "Δ": r"$\Delta$",
     "°": r"$^\circ$",
@@ -131,6 +141,6 @@ _LATEX = {
 
 
 def _latex_text(text: str) -> str:
-    if text[:1] in "+-" and text[1:2].isdigit():
+    if _SIGNED.fullmatch(text):
         return f"${text}$"
     return "".join(_LATEX.get(character, character) for character in text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
@@ -165,6 +166,11 @@ def _load(path: Path) -> dict[str, Any]:
     return content
 
 
+def _leaves(name: str) -> bool:
+    """Whether a path leads out of the folder that it is relative to."""
+    return os.path.isabs(name) or Path(os.path.normpath(name)).parts[:1] == ("..",)
+
+
 def _by_id(data: dict[str, Any], kind: str, path: Path) -> dict[Any, dict[str, Any]]:
     name = "file_name" if kind == "images" else "name"
     found: dict[Any, dict[str, Any]] = {}
@@ -174,5 +180,11 @@ def _by_id(data: dict[str, Any], kind: str, path: Path) -> dict[Any, dict[str, A
             raise DataError(f"{kind}[{number}] of {path} has no {', '.join(sorted(missing))}")
         if item["id"] in found:
             raise DataError(f"{path}: the id {item['id']} occurs twice in {kind}")
+        if kind == "images" and _leaves(str(item[name])):
+            raise DataError(
+                f"{kind}[{number}] of {path} has the file_name {item[name]!r:.200}, which leaves "
+                "the folder of the images",
+                help="write names relative to that folder, without '..'",
+            )
         found[item["id"]] = item
     return found

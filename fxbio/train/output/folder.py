@@ -89,5 +89,6 @@ class RunFolder:
 def write_text(path: Path, text: str) -> None:
     """Write a small file at once: a reader sees the old text or the new one."""
     scratch = path.with_name(f".{path.name}.part")
+    scratch.unlink(missing_ok=True)  # of a killed process, or a link that leads elsewhere
     scratch.write_text(text)
     os.replace(scratch, path)

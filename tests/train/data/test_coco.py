@@ -222,6 +222,13 @@ def test_a_category_with_id_0_is_no_background(write: Callable[..., Path]) -> No
         (_set("annotations", 1, bbox=[1, 2, 3]), r"annotation 1 of .* has the bbox \[1, 2, 3\]"),
         (_set("images", 1, width="wide"), "a width or height in images of .* is no number"),
         (_set("images", 1, id=1), "the id 1 occurs twice in images"),
+        *(
+            (
+                _set("images", 1, file_name=name),
+                r"images\[1\] of .* leaves the folder of the images",
+            )
+            for name in ("../x.jpg", "/etc/x.jpg", "a/../../x.jpg", "..", "a/b/../../../x.jpg")
+        ),
         (_set("categories", 0, name="cow"), "different categories"),
         (lambda data: data["annotations"].clear(), "no image of .* has a box"),
     ],
@@ -260,3 +267,12 @@ def test_options_of_classification_do_not_apply(write: Callable[..., Path]) -> N
     folder = write()
     assert "data.random_erase does not apply to detection" in refusal(folder, random_erase=0.1)
     assert "use flip or none" in refusal(folder, augment="imagenet")
+
+
+@pytest.mark.parametrize("name", ["below/1.jpg", "below/../1.jpg", "./1.jpg", "..1.jpg"])
+def test_names_may_lead_below_the_folder(write: Callable[..., Path], name: str) -> None:
+    folder = write(_set("images", 0, file_name=name))
+    images = folder / "train2017"
+    (images / "below").mkdir()
+    (images / "1.jpg").rename(images / name)
+    assert len(opened(folder, augment="none").train) == 2
