@@ -34,17 +34,18 @@ def sign(document: Path) -> None:
 
     Where there can be no key the folder stays without one, with an ``FxbioWarning``.
     """
+    path = document.with_name(SIGNATURE)
+    path.unlink(missing_ok=True)  # it may be a link that leads elsewhere
     try:
         key = _key() or _new_key()
     except OSError as error:
-        (document.parent / SIGNATURE).unlink(missing_ok=True)
         warnings.warn(
             f"'{document.parent}' is not signed, and will need --trust (trust=True): {error}",
             FxbioWarning,
             stacklevel=2,
         )
         return
-    (document.parent / SIGNATURE).write_text(_signature(document, key) + "\n")
+    path.write_text(_signature(document, key) + "\n")
 
 
 def check_trust(
@@ -98,14 +99,19 @@ def _signature(document: Path, key: bytes) -> str:
 
 
 def _key_file() -> Path:
-    state = os.environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser()
+    state = os.environ.get("XDG_STATE_HOME")
+    if not state:
+        state = os.path.expanduser("~/.local/state")
+        if not os.path.isabs(state):  # a user without an entry, as in many containers
+            raise OSError("this user has no home: set XDG_STATE_HOME")
     return Path(state, "fxbio", "key")
 
 
 def _key() -> bytes | None:
     """The key of this user; ``None`` where there is none, or others could have read or set it."""
+    path = _key_file()
     try:
-        with _key_file().open("rb") as stream:
+        with path.open("rb") as stream:
             status = os.fstat(stream.fileno())
             key = stream.read()
     except FileNotFoundError:

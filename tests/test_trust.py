@@ -272,6 +272,26 @@ def test_without_a_place_for_a_key_folders_are_written_unsigned(
     assert refused(document)
 
 
+def test_a_user_without_a_home_writes_unsigned_folders(
+    document: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("XDG_STATE_HOME")
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("os.getuid", lambda: 2**31 - 7)  # no entry in the list of users
+    with pytest.warns(FxbioWarning, match="this user has no home: set XDG_STATE_HOME"):
+        sign(document)
+    assert refused(document)
+
+
+def test_a_planted_link_is_not_signed_through(document: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("kept")
+    document.with_name(SIGNATURE).unlink()
+    document.with_name(SIGNATURE).symlink_to(tmp_path / "mine")
+    sign(document)
+    assert (tmp_path / "mine").read_text() == "kept"
+    assert not refused(document)
+
+
 def test_names_cannot_hide_behind_control_characters(document: Path) -> None:
     document.with_name(SIGNATURE).unlink()
     names = ["model: evil\x1b[2K\rharmless", "a" * 10_000]
