@@ -61,7 +61,11 @@ def draw(
     graph = captured
     plan = policy if isinstance(policy, Plan) else resolve(policy or Policy.uniform("bp"), graph)
     rules = {a.site.name: plan.rule_of(a) for a in plan.assignments}
-    errors = ErrorFlow(activation_flow(model, graph).nodes, _routed(model, graph, plan), rules)
+    weighted = {
+        path for path, module in model.named_modules() if any(True for _ in module.parameters())
+    }
+    flow = activation_flow(model, graph).nodes
+    errors = ErrorFlow(flow, _routed(model, graph, plan), rules, weighted)
     crossed = crossings(errors)
     boxes, wiring = compose(model, plan, errors, crossed, level)
     labels = _labels(plan)

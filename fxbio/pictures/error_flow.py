@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -14,6 +14,7 @@ from fxbio.graph.model_graph import ModelGraph
 from fxbio.graph.site import Site
 from fxbio.lowering.lowered_graph import LoweredGraph
 from fxbio.ops.functional import source as source_op
+from fxbio.ops.functional import stop
 from fxbio.pictures.module_blocks import path_of, with_parents
 from fxbio.rules import Rule
 from fxbio.rules.broadcast import BroadcastRule
@@ -31,6 +32,8 @@ class ErrorFlow:
     """With its errors routed."""
     rules: Mapping[str, Rule]
     """Of the sites, by name."""
+    weighted: Set[str]
+    """Paths of the leaf layers that have parameters."""
     passes: list[tuple[fx.Node, fx.Node]] = field(default_factory=list)
     """From a node to one that it reads."""
     reached: set[fx.Node] = field(default_factory=set)
@@ -72,8 +75,20 @@ class ErrorFlow:
         for source in self._lowered[node].all_input_nodes:
             if source.target is source_op:  # an identity
                 source = source.all_input_nodes[0]
-            if source in self._captured:
+            if source in self._captured and source in self._learning:
                 yield self._captured[source]
+
+    @cached_property
+    def _learning(self) -> set[fx.Node]:
+        """Lowered nodes below which something learns, no stop being between."""
+        found: set[fx.Node] = set()
+        for node in self.lowered.graph.nodes:
+            if node.target is stop or node.op in ("placeholder", "output"):
+                continue
+            own = node.op == "call_module" and str(node.target) in self.weighted
+            if own or node.meta.get("parameter") or not found.isdisjoint(node.all_input_nodes):
+                found.add(node)
+        return found
 
     @cached_property
     def sites(self) -> dict[fx.Node, Site]:
