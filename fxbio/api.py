@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import platform
 from collections.abc import Iterable
 from typing import Any
@@ -14,6 +13,7 @@ from fxbio import __version__
 from fxbio.bind.install import bound_modules, uninstall
 from fxbio.errors import ModelError, PassError, PolicyError
 from fxbio.graph.capture import capture, example_inputs_for
+from fxbio.graph.copy import copy_model
 from fxbio.graph.preconditions import check_capturable
 from fxbio.graph.preserve import outside_inference_mode
 from fxbio.passes import DEFAULT_PIPELINE, Pipeline, Program
@@ -155,7 +155,7 @@ def _check_stock(model: nn.Module) -> None:
 
 def _copied(model: nn.Module) -> nn.Module:
     try:
-        return copy.deepcopy(model)
+        return copy_model(model)
     except Exception as error:
         raise ModelError(
             f"{type(model).__name__} cannot be copied: {error}",

@@ -15,6 +15,7 @@ from fxbio.graph.frames import checkpointed_within, user_origin
 from fxbio.graph.functions import LinearCall, weight_axes, weight_operand
 from fxbio.graph.leaves import linear_leaf_kind
 from fxbio.graph.node_table import NodeTable
+from fxbio.graph.operands import shape_of, unsupported_operand
 from fxbio.graph.recording import RawUse, Recording
 from fxbio.graph.site import Unreachable
 from fxbio.graph.taint import WeightTaint, tensors_in
@@ -130,15 +131,16 @@ class Findings:
             of_parameters=call.op != "matmul" and not self._is_activation(x),
             shape=tuple(call.weight.shape),
             feedback_shape=followed or tuple(call.weight.shape),
-            input_shape=tuple(x.shape),
-            output_shape=tuple(out.shape),
+            input_shape=shape_of(x),
+            output_shape=shape_of(out),
             groups=call.groups,
             axes=weight_axes(call, call.weight.dim()) if call.op == "matmul" else None,
             call=self.stack[-1] if self.stack else None,
             leaf=leaf,
             owner=leaf if owner is None else self._recording.calls[owner].path,
             origin=node.meta["origin"],
-            unreachable=None if owner is None else self._out_of_scope(owner),
+            unreachable=unsupported_operand(call.weight, tensors_in([*call.args, x, out]))
+            or (None if owner is None else self._out_of_scope(owner)),
         )
 
     def _owner(self, sources: frozenset[str]) -> int:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from fxbio.errors import ModelError
+from fxbio.graph.operands import shape_of
 
 __all__ = ["INPUT_HELP", "ExampleInputs", "as_example_inputs", "describe_value"]
 
@@ -28,6 +29,10 @@ class ExampleInputs:
 
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ExampleInputs:
+        """Itself: nobody writes to it, and torch cannot copy tensors of every kind."""
+        return self
 
     def __str__(self) -> str:
         parts = [describe_value(value) for value in self.args]
@@ -76,7 +81,7 @@ def _as_arguments(value: object) -> ExampleInputs:
 def describe_value(value: object) -> str:
     """A value in the syntax of ``--input``, as far as it has one: ``2x3x224x224:float32``."""
     if isinstance(value, Tensor):
-        shape = "x".join(str(size) for size in value.shape) or "scalar"
+        shape = "x".join(str(size) for size in shape_of(value)) or "scalar"
         return f"{shape}:{str(value.dtype).removeprefix('torch.')}"
     if isinstance(value, (list, tuple)):
         return f"[{', '.join(describe_value(item) for item in value)}]"

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fxbio.graph.operands import shape_of
+
 __all__ = ["MIXING", "PRODUCTS", "keeps_entries", "mixed_dims", "varying_dims"]
 
 aten = torch.ops.aten
@@ -31,13 +33,13 @@ _TRANSFORMS = {aten._fft_r2c, aten._fft_c2c, aten._fft_c2r}
 
 def varying_dims(weight: Tensor, out: Tensor) -> frozenset[int]:
     """The dimensions of a product, counted from the last, along which the weight varies."""
-    sizes = zip(range(-1, -weight.dim() - 1, -1), reversed(weight.shape), strict=True)
+    sizes = zip(range(-1, -weight.dim() - 1, -1), reversed(shape_of(weight)), strict=True)
     return frozenset(dim for dim, size in sizes if size > 1 and -dim <= out.dim())
 
 
 def keeps_entries(func: Any, tensor: Tensor, out: Tensor) -> bool:
     """Whether an operation leaves the entries of a tensor in their places, scaled or not."""
-    return func.overloadpacket in _KEEPING and tensor.shape == out.shape
+    return func.overloadpacket in _KEEPING and shape_of(tensor) == shape_of(out)
 
 
 def mixed_dims(func: Any, args: Any, tensor: Tensor) -> frozenset[int]:

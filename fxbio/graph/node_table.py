@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from fxbio.graph.operands import shape_of
 from fxbio.graph.taint import plain_tensors
 
 __all__ = ["NodeTable"]
@@ -59,7 +60,7 @@ class NodeTable:
         if isinstance(value, Tensor):
             # The tensor is kept, or its id could be handed to another one.
             self._node_of[id(value)] = (value, node)
-            node.meta["shape"], node.meta["dtype"] = tuple(value.shape), value.dtype
+            node.meta["shape"], node.meta["dtype"] = shape_of(value), value.dtype
             node.meta["requires_grad"] = value.requires_grad
             return
         items = value.items() if isinstance(value, dict) else enumerate(value or ())

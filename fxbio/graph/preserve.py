@@ -13,13 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn.modules import module as module_hooks
-from torch.utils._python_dispatch import (
-    TorchDispatchMode,
-    _disable_current_modes,
-    is_traceable_wrapper_subclass,
-)
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from fxbio.graph.state import Restore, owned_state, restore_of
+from fxbio.graph.storages import stored_parts
 from fxbio.graph.taint import tensors_in
 
 __all__ = ["outside_inference_mode", "preserved", "state_of"]
@@ -107,8 +104,8 @@ def _reset(tensor: Tensor, data: Tensor, learns: bool, gradient: Tensor | None) 
 
 
 def _place(tensor: Tensor) -> tuple[Any, ...]:
-    place = (tensor.data_ptr(), tensor.stride()) if tensor.layout is torch.strided else ()
-    return (tensor.dtype, tensor.shape, place)
+    parts = ((part.data_ptr(), part.shape, part.stride()) for part in stored_parts(tensor))
+    return (tensor.dtype, *parts)
 
 
 def _random_states() -> list[Restore]:
@@ -158,14 +155,9 @@ def _bytes(storage: torch.UntypedStorage) -> Tensor:
 
 
 def _with_values(tensors: Iterable[Any]) -> Iterator[Tensor]:
-    """The tensors that have a storage of their own; of wrappers, such as DTensor, the wrapped."""
+    """The parts of tensors that have a storage with values in it."""
     for tensor in tensors:
-        if is_traceable_wrapper_subclass(tensor):
-            names, _ = tensor.__tensor_flatten__()
-            inner = (getattr(tensor, name) for name in names)
-            yield from _with_values(value for value in inner if isinstance(value, Tensor))
-        elif tensor.layout is torch.strided and not tensor.is_meta:
-            yield tensor
+        yield from (part for part in stored_parts(tensor) if not part.is_meta)
 
 
 _STATISTICS = {torch.ops.aten.native_batch_norm, torch.ops.aten.cudnn_batch_norm}

@@ -114,15 +114,16 @@ class SiteBuilder:
             if weight is None:
                 continue
             name = self._canonical[id(weight)]
-            if name in known or self._is_applied_elsewhere(path):
+            if name in known or self._is_applied_elsewhere(path, name):
                 continue
             sites.append(self._idle_site(path, module, kind, name, len(called) + len(sites), depth))
         return sites
 
-    def _is_applied_elsewhere(self, path: str) -> bool:
-        """Whether an opaque parent runs the layer in its own way."""
+    def _is_applied_elsewhere(self, path: str, weight: str) -> bool:
+        """Whether opaque code applies the weight, or a parent runs the layer in its own way."""
         return any(
-            part.weights and part.path and path.startswith(f"{part.path}.")
+            weight in part.weights
+            or (part.weights and part.path and path.startswith(f"{part.path}."))
             for part in self.recording.opaque
         )
 

@@ -6,17 +6,18 @@ forward pass, below every module and function, so no weight use can hide from it
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fxbio.graph.mixing import MIXING, PRODUCTS, keeps_entries, mixed_dims, varying_dims
+from fxbio.graph.operands import shape_of
+from fxbio.graph.storages import storage_key
 
 __all__ = ["WeightTaint", "WeightUse", "plain_tensors", "tensors_in"]
 
@@ -31,6 +32,7 @@ _LINEAR_OPS = {
     aten.mv,
     aten.addmv,
     *(aten.addmm_, aten.baddbmm_, aten.addbmm_, aten.addmv_),
+    *(aten._sparse_addmm, aten._sparse_mm, aten._sparse_mm_reduce_impl, aten.hspmm, aten.sspaddmm),
     aten.convolution,
     aten._convolution,
     aten._trilinear,
@@ -77,13 +79,13 @@ class WeightTaint(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self.uses: list[WeightUse] = []
         self._parameters = {name for name, _ in model.named_parameters()}
-        self._taints: dict[StorageWeakRef, frozenset[str]] = {}
-        self._modulated: dict[StorageWeakRef, frozenset[str]] = {}
-        self._scaled: dict[StorageWeakRef, dict[str, frozenset[int]]] = {}
+        self._taints: dict[Hashable, frozenset[str]] = {}
+        self._modulated: dict[Hashable, frozenset[str]] = {}
+        self._scaled: dict[Hashable, dict[str, frozenset[int]]] = {}
         """Of products of an activation and weights: along which dimensions each weight varies."""
         own = (plain_tensors(model), model.named_buffers(), model.named_parameters())
         for name, tensor in chain(*own):
-            self._taints[_key(tensor)] = frozenset({name})
+            self._taints[storage_key(tensor)] = frozenset({name})
 
     def parameters(self, tensor: Any) -> frozenset[str]:
         """Parameters from which, with constants, a tensor is computed; empty for an activation."""
@@ -99,32 +101,32 @@ class WeightTaint(TorchDispatchMode):
 
     def is_data(self, tensor: Any) -> bool:
         """Whether a tensor depends on an input, or was drawn by chance with no weight in it."""
-        taint = self._taints.get(_key(tensor))
+        taint = self._taints.get(storage_key(tensor))
         return taint is not None and (not taint or _CHANCE in taint) and not self.is_weight(tensor)
 
     def is_known(self, tensor: Any) -> bool:
         """Whether it is known what a tensor is computed from."""
-        return _key(tensor) in self._taints
+        return storage_key(tensor) in self._taints
 
     def modulated_by(self, tensor: Any) -> frozenset[str]:
         """Parameters that an activation is an elementwise product of: a weight made to measure."""
-        return self._modulated.get(_key(tensor), frozenset())
+        return self._modulated.get(storage_key(tensor), frozenset())
 
     def mark_activation(self, value: Any) -> None:
         """Declare all tensors of a structure to be activations."""
         for tensor in tensors_in(value):
-            self._taints[_key(tensor)] = ACTIVATION
+            self._taints[storage_key(tensor)] = ACTIVATION
 
     def _sources(self, tensor: Any) -> frozenset[str]:
         if not isinstance(tensor, Tensor):
             return ACTIVATION
-        return self._taints.get(_key(tensor), ACTIVATION)
+        return self._taints.get(storage_key(tensor), ACTIVATION)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
         operands = list(tensors_in((args, kwargs)))
-        known = [t for t in map(self._taints.get, map(_key, operands)) if t is not None]
+        known = [t for t in map(self._taints.get, map(storage_key, operands)) if t is not None]
         if torch.Tag.nondeterministic_seeded in func.tags:
             known.append(frozenset({_CHANCE}))
         if not known:
@@ -135,7 +137,7 @@ class WeightTaint(TorchDispatchMode):
             self._note_modulation(func, operands, out)
             self._note_mixing(func, args, operands, out)
         for tensor in tensors_in(out):
-            self._taints[_key(tensor)] = taint
+            self._taints[storage_key(tensor)] = taint
         return out
 
     def _note_use(self, func: Any, args: Any, kwargs: Any) -> None:
@@ -159,38 +161,39 @@ class WeightTaint(TorchDispatchMode):
             return
         first = operands[0]
         dims = mixed_dims(func, args, first)
-        before = self._scaled.get(_key(first), {})
+        before = self._scaled.get(storage_key(first), {})
         mixed = frozenset(name for name, varying in before.items() if varying & dims)
         if mixed:
             self.uses.append(WeightUse(func.overloadpacket.__name__, mixed))
         scaled: dict[str, frozenset[int]] = {}
         for tensor in operands:
             if keeps_entries(func, tensor, out):
-                scaled |= self._scaled.get(_key(tensor), {})
+                scaled |= self._scaled.get(storage_key(tensor), {})
             if func.overloadpacket in PRODUCTS and not _is_summand(func, tensor, args):
                 varying = varying_dims(tensor, out)
                 scaled |= dict.fromkeys(self.parameters(tensor), varying)
-        self._scaled[_key(out)] = scaled
+        self._scaled[storage_key(out)] = scaled
 
     def _note_modulation(self, func: Any, operands: list[Tensor], out: Any) -> None:
         """Follow elementwise products of a matrix with an activation, and what only moves them."""
         if not isinstance(out, Tensor) or func.namespace != "aten":
             return
         if func.overloadpacket in _ELEMENTWISE:
-            found = [self.parameters(t) for t in operands if t.dim() > 1 and t.shape == out.shape]
+            shape = shape_of(out)
+            found = [self.parameters(t) for t in operands if t.dim() > 1 and shape_of(t) == shape]
             found += [self.modulated_by(t) for t in operands]
         elif func.is_view or func.overloadpacket in _MOVING:
             found = [self.modulated_by(t) for t in operands]
         else:
             found = []
         if sources := frozenset().union(*found):
-            self._modulated[_key(out)] = sources
+            self._modulated[storage_key(out)] = sources
 
 
 _ELEMENTWISE = {aten.mul, aten.div, aten.mul_, aten.div_}
 _MOVING = {aten.clone, aten._to_copy, aten._unsafe_view, aten.expand, aten.view}
 
-_BIAS_FIRST = {"addmm", "baddbmm", "addbmm", "addmv"}
+_BIAS_FIRST = {"addmm", "baddbmm", "addbmm", "addmv", "_sparse_addmm", "sspaddmm"}
 
 
 def _is_summand(func: Any, tensor: Tensor, args: Any) -> bool:
@@ -219,7 +222,3 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
 
 
 _CONTAINERS = (Tensor, list, tuple, dict)
-
-
-def _key(tensor: Tensor) -> StorageWeakRef:
-    return StorageWeakRef(tensor.untyped_storage())

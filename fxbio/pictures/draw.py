@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from torch import fx, nn
 
 from fxbio.api import revert
 from fxbio.graph.capture import capture
+from fxbio.graph.copy import copy_model
 from fxbio.graph.dataflow import activation_flow
 from fxbio.graph.model_graph import ModelGraph
 from fxbio.lowering.lowered_graph import LoweredGraph
@@ -54,7 +54,7 @@ def draw(
     if policy is None and RECORD in vars(model):
         record = record_of(model)
         captured = record.graph if example_inputs is None else None
-        model, policy = revert(deepcopy(model)), record.plan
+        model, policy = revert(copy_model(model)), record.plan
         example_inputs = record.inputs if example_inputs is None else example_inputs
     if captured is None:
         captured = capture(model, example_inputs)

@@ -7,20 +7,20 @@ a model needs values the same recorder runs on real ones.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
 from fxbio.bind.binding import BINDING, added_names
 from fxbio.bind.install import bound_modules
 from fxbio.errors import FxbioError, ModelError
+from fxbio.graph.storages import storage_key
 from fxbio.graph.taint import plain_tensors, tensors_in
 from fxbio.study.auditing.facts import Facts, Level, facts_of_result, parts_of, reads_shape_only
 
@@ -145,23 +145,23 @@ class _Recorder(TorchDispatchMode):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.trace = StepTrace()
-        self._values: dict[StorageWeakRef, int] = {}
+        self._values: dict[Hashable, int] = {}
         self._last_node = _latest_node()
-        owned: dict[StorageWeakRef, set[str]] = {}
+        owned: dict[Hashable, set[str]] = {}
         parts = (model.named_parameters(), model.named_buffers(), plain_tensors(model))
         for name, tensor in chain(*parts):
-            owned.setdefault(_key(tensor), set()).add(name)
+            owned.setdefault(storage_key(tensor), set()).add(name)
         for key, names in owned.items():
             self._values[key] = self._new(Facts(names=dict.fromkeys(names, Level.FULL)))
 
     def mark(self, value: Any, facts: Facts) -> None:
         """Declare what all tensors of a structure depend on."""
         for tensor in tensors_in(value):
-            self._values[_key(tensor)] = self._new(facts)
+            self._values[storage_key(tensor)] = self._new(facts)
 
     def value(self, tensor: Tensor) -> int:
         """The number of what a tensor holds; of one that was never seen it is a constant."""
-        key = _key(tensor)
+        key = storage_key(tensor)
         if key not in self._values:
             self._values[key] = self._new(Facts())
         return self._values[key]
@@ -181,7 +181,7 @@ class _Recorder(TorchDispatchMode):
         place = self._place()
         if func.is_view or func.overloadpacket in _ALIASES:
             for tensor in results:
-                self._values[_key(tensor)] = reads[0][1]
+                self._values[storage_key(tensor)] = reads[0][1]
             return out
         self._record(func, operands, () if reads_shape_only(func) else reads, out, place)
         return out
@@ -208,7 +208,7 @@ class _Recorder(TorchDispatchMode):
             self.trace.steps.append(Step(func, read, writes, node, owner, differentiable))
 
     def _write(self, tensor: Tensor, facts: Facts) -> int:
-        value = self._values[_key(tensor)] = self._new(facts)
+        value = self._values[storage_key(tensor)] = self._new(facts)
         return value
 
     def _place(self) -> tuple[int, str, bool]:
@@ -228,7 +228,3 @@ _ALIASES = {aten._unsafe_view, aten.lift_fresh, aten._reshape_alias}
 
 def _latest_node() -> int:
     return int(torch._C._autograd._get_sequence_nr()) - 1
-
-
-def _key(tensor: Tensor) -> StorageWeakRef:
-    return StorageWeakRef(tensor.untyped_storage())
