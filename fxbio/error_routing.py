@@ -217,7 +217,8 @@ def check_single_output(units: Mapping[str, Unit], output_type: str, tensors: in
         return
     asking = next(iter(units.values()))
     raise PolicyError(
-        f"the model returns {output_type} with {tensors} tensors: which error is to be sent?",
+        f"the model returns {output_type} with {tensors} tensors of real numbers: "
+        "which error is to be sent?",
         notes=[f"'{asking.name}' asks for the error of the output, decided by {asking.decided_by}"],
         help="name the modules whose outputs the loss is made of: with: {source: [head]}",
     )

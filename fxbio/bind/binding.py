@@ -76,6 +76,11 @@ class BoundWeight:
     combine: Rule | None = None
     """The rule itself, where it makes the feedback weight out of what it learns."""
 
+    @property
+    def stored(self) -> bool:
+        """Whether anything of its feedback is kept in the module."""
+        return self.feedback is not None or self.learned is not None
+
     def backward(self, module: nn.Module) -> Backward:
         """The backward path with the module's current feedback."""
         if self.learned is None:

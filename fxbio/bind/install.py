@@ -84,6 +84,7 @@ def _equip(
     like = _device_and_dtype(module, binding)
     forgettable = {w.feedback for w in binding.weights if not parse_rule(w.rule).remembers}
     forgettable |= set(binding.attached)
+    of_weights = {name for w in binding.weights for name in (w.feedback, w.learned)}
     for name in added_names(binding):
         qualified = f"{path}.{name}" if path else name
         if qualified in installation.modules:
@@ -91,7 +92,8 @@ def _equip(
             module.add_module(name, added)
         else:
             tensor = installation.state[qualified]
-            data = tensor.detach().to(like.device, like.dtype)
+            data = tensor.detach()
+            data = data if name in of_weights else data.to(like.device, like.dtype)
             if isinstance(tensor, nn.Parameter):
                 module.register_parameter(name, nn.Parameter(data, tensor.requires_grad))
             else:
@@ -105,10 +107,8 @@ def _equip(
 
 def _device_and_dtype(module: nn.Module, binding: ModuleBinding) -> Tensor:
     """A tensor with the device and dtype that belong to a module."""
-    if binding.weights:
-        weight: Tensor = resolve_attribute(module, binding.weights[0].sources[0])
-        return weight
-    floating = (p for p in module.parameters() if p.is_floating_point())
+    sources = [resolve_attribute(module, name) for w in binding.weights for name in w.sources]
+    floating = (t for t in (*sources, *module.parameters()) if t.is_floating_point())
     return next(floating, torch.empty(0))
 
 

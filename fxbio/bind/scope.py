@@ -109,10 +109,10 @@ class RuleScope(TorchFunctionMode):
     def _backward(self, known: _Known, tensor: Tensor) -> Backward:
         weight = known.weight
         assert weight is not None
-        if weight.feedback is None or known.feedback is not None:
+        if not weight.stored or known.feedback is not None:
             return Backward(weight.rule, weight.scale, known.feedback)
         for other in self._weights:
-            if other.feedback is not None and other.shape == tensor.shape:
+            if other.stored and other.shape == tensor.shape:
                 return other.backward(self._module)
         raise UnreachableWeightError(
             f"{weight.weight} is applied in a shape that capture did not see: "

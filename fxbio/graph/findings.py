@@ -44,6 +44,7 @@ class Findings:
         self.stack: list[int] = []
         """Indices of the module calls that the pass is in, outermost first."""
         self._modules = dict(model.named_modules())
+        self._parameters = dict(model.named_parameters())
         self._recording = recording
         self._table = table
         self._taint = taint
@@ -139,9 +140,15 @@ class Findings:
             leaf=leaf,
             owner=leaf if owner is None else self._recording.calls[owner].path,
             origin=node.meta["origin"],
-            unreachable=unsupported_operand(call.weight, tensors_in([*call.args, x, out]))
+            unreachable=self._unsupported(call, sources, x, out)
             or (None if owner is None else self._out_of_scope(owner)),
         )
+
+    def _unsupported(
+        self, call: LinearCall, sources: frozenset[str], x: Tensor, out: Any
+    ) -> str | None:
+        made_of = [self._parameters[name] for name in sources]
+        return unsupported_operand(call.weight, made_of, tensors_in([*call.args, x, out]))
 
     def _owner(self, sources: frozenset[str]) -> int:
         """The innermost module call on the stack whose module holds all the sources."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,11 +13,14 @@ from fxbio.graph.storages import is_sparse
 __all__ = ["shape_of", "unsupported_operand"]
 
 
-def unsupported_operand(weight: Tensor, others: Iterable[Tensor]) -> str | None:
+def unsupported_operand(
+    weight: Tensor, sources: Iterable[Tensor], others: Iterable[Tensor]
+) -> str | None:
     """Why no rule can cross a product of these tensors; ``None`` where one can.
 
     Args:
         weight: what is applied.
+        sources: parameters that it is computed from, itself included.
         others: what it is applied to, and what comes out.
     """
     operands = [weight, *others]
@@ -28,11 +32,7 @@ def unsupported_operand(weight: Tensor, others: Iterable[Tensor]) -> str | None:
         return "the weight is a sparse tensor, and feedback is dense; apply weight.to_dense()"
     if any(map(is_sparse, operands)):
         return "it is applied to a sparse tensor; a rule needs a dense one, x.to_dense()"
-    return _unsupported_dtype(weight)
-
-
-def _unsupported_dtype(weight: Tensor) -> str | None:
-    if weight.is_complex():
+    if any(tensor.is_complex() for tensor in (weight, *sources)):
         return "the weight is complex, and feedback is real; apply real and imaginary part apart"
     if not weight.is_floating_point():
         return f"the weight is of {weight.dtype}, which has no gradient"
@@ -48,7 +48,7 @@ def shape_of(tensor: Tensor) -> tuple[int, ...]:
 
 def _common_size(tensor: Tensor, dim: int) -> int:
     try:
-        size = tensor.size(dim)
+        size: Any = tensor.size(dim)
     except RuntimeError:  # of a nested tensor with strided parts
         return -1
     return size if isinstance(size, int) else -1

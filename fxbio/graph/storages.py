@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,12 +33,13 @@ def stored_parts(tensor: Tensor) -> Iterator[Tensor]:
 
     Opaque tensors, such as those of oneDNN, have none.
     """
+    wrapper: Any = tensor
     if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
         yield from stored_parts(torch._C._functorch.get_unwrapped(tensor))
-    elif is_traceable_wrapper_subclass(tensor):
-        names, _ = tensor.__tensor_flatten__()
+    elif is_traceable_wrapper_subclass(wrapper):
+        names, _ = wrapper.__tensor_flatten__()
         for name in names:
-            part = getattr(tensor, name)
+            part = getattr(wrapper, name)
             yield from stored_parts(part) if isinstance(part, Tensor) else ()
     elif is_sparse(tensor):
         yield from _inner_parts(tensor, _SPARSE_PARTS[tensor.layout])

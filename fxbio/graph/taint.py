@@ -37,7 +37,7 @@ _LINEAR_OPS = {
     aten._convolution,
     aten._trilinear,
     aten._grouped_mm,
-    aten._scaled_mm,
+    *(aten._scaled_mm, aten._int_mm, aten._weight_int8pack_mm, aten._weight_int4pack_mm),
     aten.lstm,
     aten.gru,
     aten.rnn_tanh,

@@ -61,6 +61,7 @@ def _feedback_spec(model: nn.Module, site: Site, rule: Rule, seed: int) -> Feedb
     generator = feedback_generator(seed, info.name)
     drawn = rule.draw(weight, info, generator)
     learned = rule.learned(weight, info, generator)
+    device, dtype = _device_and_dtype(model, site)
     assert (drawn is not None, learned is not None) == (rule.draws, rule.learns), rule.name
     return FeedbackSpec(
         rule,
@@ -68,15 +69,18 @@ def _feedback_spec(model: nn.Module, site: Site, rule: Rule, seed: int) -> Feedb
         info,
         site.feedback_shape,
         rule.scale(weight, info),
-        drawn,
-        None if learned is None else _parameter(model, site, rule, learned),
+        None if drawn is None else drawn.to(device, dtype),
+        None
+        if learned is None
+        else nn.Parameter(learned.to(device, dtype), rule.learns_by_gradient()),
     )
 
 
-def _parameter(model: nn.Module, site: Site, rule: Rule, learned: Tensor) -> nn.Parameter:
-    """What is learned, where the weight is and in its dtype."""
-    like: Tensor = resolve_attribute(model, site.sources[0])
-    return nn.Parameter(learned.to(like.device, like.dtype), rule.learns_by_gradient())
+def _device_and_dtype(model: nn.Module, site: Site) -> tuple[torch.device, torch.dtype]:
+    """Where the weight is, and its dtype; of one that is made of integers, the default one."""
+    sources: list[Tensor] = [resolve_attribute(model, name) for name in site.sources]
+    like = next((s for s in sources if s.is_floating_point()), sources[0])
+    return like.device, like.dtype if like.is_floating_point() else torch.get_default_dtype()
 
 
 def _values(model: nn.Module, site: Site) -> Tensor:

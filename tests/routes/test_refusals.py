@@ -67,7 +67,7 @@ def test_a_model_that_returns_several_tensors() -> None:
     model = torchvision.models.googlenet(num_classes=3, init_weights=False)
     entry = {"where": {"module": "inception3a.**"}, "rule": "dfa"}
     text = refused(model, entry, x=torch.rand(2, 3, 64, 64))
-    assert "with 3 tensors: which error is to be sent?" in text
+    assert "with 3 tensors of real numbers: which error is to be sent?" in text
     assert "source: [head]" in text
     assert "entry 1" in text
 
