@@ -47,7 +47,8 @@ class Routing:
 
     def _problem(self, name: str, source: str) -> str:
         if source not in self.found.sources:
-            return f"'{source}' does not run, or returns no tensor"
+            runs = f"'{source}' does not run, or" if source else "the model"
+            return f"{runs} returns no tensor of real numbers"
         if name not in self.found.receivers:
             return f"what '{name}' puts out is followed to no nonlinearity, no layer and no source"
         what = f"'{source}'" if source else "the output"
