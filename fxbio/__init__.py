@@ -17,7 +17,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fxbio import nn, optim
+    from fxbio import errors, nn, optim, passes, pictures, rules, study, train
     from fxbio.api import plan, revert, transform
     from fxbio.bind.feedback_training import set_phase, train_feedback
     from fxbio.bind.install import backprop, feedback_weights
@@ -69,7 +69,8 @@ _HOMES = {
     "verify": "fxbio.verification",
 }
 
-_PACKAGES = ("nn", "optim")
+_MODULES = ("errors", "nn", "optim", "passes", "pictures", "rules", "study", "train")
+"""What people use by its own name, as in ``fxbio.study.log_alignment``."""
 
 __all__ = [
     "Alignment",
@@ -88,19 +89,25 @@ __all__ = [
     "backprop",
     "capture",
     "count_update",
+    "errors",
     "feedback_weights",
     "load",
     "mirror",
     "nn",
     "optim",
     "param_groups",
+    "passes",
+    "pictures",
     "plan",
     "redraw_counts",
     "revert",
     "rule",
+    "rules",
     "save",
     "set_phase",
     "set_redraw_counts",
+    "study",
+    "train",
     "train_feedback",
     "transform",
     "verify",
@@ -108,7 +115,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in _PACKAGES:
+    if name in _MODULES:
         return importlib.import_module(f"fxbio.{name}")
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
