@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
@@ -182,6 +182,8 @@ class ModuleBinding:
     """Of the model itself: its blocks that learn from targets."""
     attached: tuple[str, ...] = ()
     """Attributes of the module that were added besides the feedback of its weights."""
+    told: set[str] = field(default_factory=set, compare=False)
+    """Warnings that were given of the model; one set for all of its modules."""
 
 
 @dataclass(frozen=True)

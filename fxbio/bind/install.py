@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -44,11 +45,12 @@ def install(model: nn.Module, installation: Installation, *, persist: bool) -> N
         installation: what each module is to carry.
         persist: whether fixed feedback goes into the ``state_dict``.
     """
+    told: set[str] = set()
     for path, binding in installation.bindings.items():
         module = model.get_submodule(path)
         with contextlib.ExitStack() as undo:
             _equip(module, path, binding, installation, persist, undo)
-            bind_module(module, binding)
+            bind_module(module, replace(binding, told=told))
             undo.pop_all()
     leave_to_each_rank(model, _same_on_every_rank(installation))
     accept_stock_checkpoints(model)

@@ -7,7 +7,6 @@ remembers of them.
 from __future__ import annotations
 
 import warnings
-import weakref
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -32,9 +31,6 @@ _SECOND_MOMENTS = frozenset(
 _TRAINED = "trained"
 """Said of a feedback that some optimizer has held."""
 
-_warned: weakref.WeakSet[Optimizer] = weakref.WeakSet()
-"""Optimizers of which the user has been warned, of all layers at once."""
-
 
 def check_optimizer(optimizer: Optimizer, held: set[int], modules: Iterable[nn.Module]) -> None:
     """Look at learned feedback after a step of an optimizer.
@@ -47,16 +43,16 @@ def check_optimizer(optimizer: Optimizer, held: set[int], modules: Iterable[nn.M
     Raises:
         ModelError: when weights are trained for the second time and their feedback never was.
     """
-    first_met = [tied for module in modules for tied in _first_met(held, module)]
-    if optimizer in _warned:
-        return
     problems: defaultdict[str, list[str]] = defaultdict(list)
-    for bound, feedback, sources in first_met:
-        problem = _tied_problem(optimizer, bound, feedback, sources)
-        if problem is not None:
+    for module in modules:
+        told = binding_of(module).told
+        for bound, feedback, sources in _first_met(held, module):
+            problem = _tied_problem(optimizer, bound, feedback, sources)
+            if problem is None or (problem in told and problem not in problems):
+                continue
+            told.add(problem)
             problems[problem].append(bound.weight)
     for problem, weights in problems.items():
-        _warned.add(optimizer)
         warnings.warn(_warning(problem, sorted(weights)), FxbioWarning, stacklevel=2)
 
 
@@ -98,12 +94,13 @@ def _learning(module: nn.Module) -> Iterator[tuple[BoundWeight, str, Tensor]]:
 def _tied_problem(
     optimizer: Optimizer, bound: BoundWeight, feedback: Tensor, sources: list[Tensor]
 ) -> str | None:
-    """In which way weight and feedback are updated differently although they get one gradient."""
+    """Why weight and feedback do not meet although they get one gradient."""
     group = _group(optimizer, feedback)
     others = [other for s in sources if (other := _group(optimizer, s)) is not None]
     assert group is not None
     differing = sorted({key for other in others for key in _different(group, other)})
-    relies = f"rule {bound.rule.partition('{')[0]} relies on equal updates."
+    rule = bound.rule.partition("{")[0]
+    relies = f"rule {rule} relies on equal updates."
     if differing:
         return (
             f"is trained with other options than its weight: {', '.join(differing)}; {relies} "
@@ -114,6 +111,12 @@ def _tied_problem(
         return (
             f"is trained by {type(optimizer).__name__}, which scales each entry by the gradients "
             f"that this one entry had, so it does not follow its weight; {relies} {advice}"
+        )
+    if not group.get("weight_decay"):
+        name = "AdamW" if _adapts(optimizer, feedback) else "SGD"
+        return (
+            "is trained without weight decay, and only decay draws it to its weight under rule "
+            f"{rule}; give both the same, as {name}(model.parameters(), …, weight_decay=1e-4) does"
         )
     return None
 

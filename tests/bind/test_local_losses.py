@@ -55,7 +55,7 @@ def test_micro_batches_equal_one_batch(rule: str, parts: int) -> None:
 def test_accumulation_in_training_equals_one_batch(rule: str, to_none: bool) -> None:
     whole, parts = transformed(rule), transformed(rule)
     for model, count, forget in ((whole, 1, True), (parts, 2, to_none)):
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.2, momentum=0.5)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.2, momentum=0.5, weight_decay=0.1)
         for number in range(4):
             optimizer.zero_grad(set_to_none=forget)
             for part in batch(number).chunk(count):
@@ -118,10 +118,10 @@ def saved_whole(model: nn.Module) -> nn.Module:
 )
 def test_copies_learn_each_for_itself(rule: str, copied: Callable[[nn.Module], nn.Module]) -> None:
     original = transformed(rule)
-    train(original, torch.optim.SGD(original.parameters(), lr=0.1), steps=2)
+    train(original, torch.optim.SGD(original.parameters(), lr=0.1, weight_decay=0.1), steps=2)
     twin, before = copied(original), feedback_of(original)
     for model in (twin, original):
-        train(model, torch.optim.SGD(model.parameters(), lr=0.1), 2, steps=2)
+        train(model, torch.optim.SGD(model.parameters(), lr=0.1, weight_decay=0.1), 2, steps=2)
         if model is twin:
             assert all(torch.equal(b, before[n]) for n, b in feedback_of(original).items())
     for name, mine in feedback_of(twin).items():

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import warnings
+from typing import Any
 
 import pytest
 import torch
 
 import fxbio
 from fxbio.errors import FxbioWarning, ModelError
-from tests.bind.learning import network, train, transformed
+from tests.bind.learning import batch, loss_of, network, train, transformed
 
 LEARNED = ["aa", "ia", "kp", "pfa", "sa", "wm"]
 every_learned = pytest.mark.parametrize("rule", LEARNED)
@@ -37,8 +39,8 @@ def test_an_optimizer_without_the_feedback_is_an_error_at_its_second_step(rule: 
 def test_two_optimizers_may_share_the_work(rule: str) -> None:
     model = transformed(rule)
     ours = [p for name, p in model.named_parameters() if "fxbio" in name]
-    first = torch.optim.SGD(stock_parameters(model), lr=0.1)
-    second = torch.optim.SGD(ours, lr=0.1)
+    first = torch.optim.SGD(stock_parameters(model), lr=0.1, weight_decay=0.1)
+    second = torch.optim.SGD(ours, lr=0.1, weight_decay=0.1)
     for _ in range(3):
         train(model, first)
         second.step()
@@ -118,6 +120,76 @@ def test_the_second_transformed_model_is_warned_of_too() -> None:
         model = transformed("pfa")
         with pytest.warns(FxbioWarning):
             train(model, torch.optim.Adam(model.parameters()))
+
+
+def one_optimizer(name: str, model: torch.nn.Module) -> list[torch.optim.Optimizer]:
+    return [getattr(torch.optim, name)(model.parameters(), lr=0.01, weight_decay=0.0)]
+
+
+def one_for_each_parameter(name: str, model: torch.nn.Module) -> list[torch.optim.Optimizer]:
+    cls = getattr(torch.optim, name)
+    return [cls([p], lr=0.01, weight_decay=0.0) for p in model.parameters()]
+
+
+def one_for_each_layer(name: str, model: torch.nn.Module) -> list[torch.optim.Optimizer]:
+    parts = [list(layer.parameters()) for layer in model.children()]
+    return [getattr(torch.optim, name)(p, lr=0.01, weight_decay=0.0) for p in parts if p]
+
+
+def several_groups(name: str, model: torch.nn.Module) -> list[torch.optim.Optimizer]:
+    groups = fxbio.param_groups(
+        model, [{"params": "feedback"}, {"params": "biases", "weight_decay": 0.1}]
+    )
+    return [getattr(torch.optim, name)(groups, lr=0.01, weight_decay=0.0)]
+
+
+@pytest.mark.parametrize("name", ["SGD", "AdamW"])
+@pytest.mark.parametrize(
+    "optimizers", [one_optimizer, one_for_each_parameter, one_for_each_layer, several_groups]
+)
+def test_missing_decay_is_told_once(name: str, optimizers: Any) -> None:
+    model = transformed("kp")
+    trained_by = optimizers(name, model)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for number in range(3):
+            model.zero_grad()
+            loss_of(model(batch(number))).backward()
+            for optimizer in trained_by:
+                optimizer.step()
+    text = (
+        f"without weight decay.* rule kp; .*{name}\\(model.parameters\\(\\), …, weight_decay=1e-4"
+    )
+    assert len(caught) == 1
+    assert caught[0].category is FxbioWarning
+    assert re.search(text, str(caught[0].message))
+
+
+@pytest.mark.parametrize("rule", ["pfa", "pfa-o"])
+def test_missing_decay_of_products_is_told(rule: str) -> None:
+    model = transformed(rule)
+    with pytest.warns(FxbioWarning, match=f"without weight decay.* rule {rule};"):
+        train(model, torch.optim.SGD(model.parameters(), lr=0.01))
+
+
+def test_missing_decay_is_told_again_of_a_resumed_run() -> None:
+    first = transformed("kp")
+    before = torch.optim.SGD(first.parameters(), lr=0.01, momentum=0.9)
+    with pytest.warns(FxbioWarning, match="without weight decay"):
+        train(first, before)
+    resumed = transformed("kp")
+    resumed.load_state_dict(first.state_dict())
+    after = torch.optim.SGD(resumed.parameters(), lr=0.01, weight_decay=0.1)
+    after.load_state_dict(before.state_dict())  # which brings the old options back
+    with pytest.warns(FxbioWarning, match="without weight decay") as caught:
+        train(resumed, after, steps=3)
+    assert len(caught) == 1
+
+
+@pytest.mark.parametrize("rule", ["aa", "ia", "sa", "wm", "fbp", "fa"])
+def test_rules_that_need_no_decay_are_not_warned_of(rule: str) -> None:
+    model = transformed(rule)
+    train(model, torch.optim.SGD(model.parameters(), lr=0.01), steps=2)
 
 
 def test_a_stock_model_hears_nothing() -> None:
