@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_map
 
 from fxbio.errors import ModelError
 from fxbio.graph.operands import shape_of
+from fxbio.graph.taint import tensors_in
 
-__all__ = ["INPUT_HELP", "ExampleInputs", "as_example_inputs", "describe_value"]
+__all__ = ["INPUT_HELP", "ExampleInputs", "as_example_inputs", "describe_value", "map_tensors"]
 
 INPUT_HELP = (
     "describe the input: --input 1x3x224x224, --input 'input_ids=2x16:int64<100', "
@@ -44,17 +45,36 @@ def as_example_inputs(value: object) -> ExampleInputs:
     """Example inputs from what people naturally pass.
 
     A tensor is the only argument, a tuple or a list holds the positional arguments, a mapping the
-    keyword arguments. A model whose one argument is itself a list takes ``([a, b],)``. Tensors made
-    under ``torch.inference_mode`` are copied, for autograd does not take them.
+    keyword arguments. A model whose one argument is itself a list takes ``([a, b],)``. A named
+    tuple or another type made from tuple or list, such as a ``PackedSequence``, is the only
+    argument, as a tensor is. Tensors made under ``torch.inference_mode`` are copied, for autograd
+    does not take them.
 
     Raises:
         ModelError: for anything else.
     """
     inputs = _as_arguments(value)
     arguments = (inputs.args, dict(inputs.kwargs))
-    if not any(isinstance(leaf, Tensor) and leaf.is_inference() for leaf in tree_leaves(arguments)):
+    if not any(tensor.is_inference() for tensor in tensors_in(arguments)):
         return inputs
-    return ExampleInputs(*tree_map_only(Tensor, _for_autograd, arguments))
+    return ExampleInputs(*map_tensors(_for_autograd, arguments))
+
+
+def map_tensors(function: Callable[[Tensor], Tensor], value: Any) -> Any:
+    """A nested structure with ``function`` of its tensors.
+
+    To ``torch.utils._pytree`` a class made from a named tuple, such as ``PackedSequence``, has no
+    parts.
+    """
+
+    def at(leaf: Any) -> Any:
+        if isinstance(leaf, Tensor):
+            return function(leaf)
+        if isinstance(leaf, tuple) and hasattr(leaf, "_make"):
+            return leaf._make(map_tensors(function, item) for item in leaf)
+        return leaf
+
+    return tree_map(at, value)
 
 
 def _for_autograd(tensor: Tensor) -> Tensor:
@@ -65,10 +85,10 @@ def _for_autograd(tensor: Tensor) -> Tensor:
 def _as_arguments(value: object) -> ExampleInputs:
     if isinstance(value, ExampleInputs):
         return value
-    if isinstance(value, Tensor):
-        return ExampleInputs((value,))
-    if isinstance(value, (tuple, list)):
+    if type(value) is tuple or type(value) is list:
         return ExampleInputs(tuple(value))
+    if isinstance(value, (Tensor, tuple, list)):
+        return ExampleInputs((value,))
     if isinstance(value, Mapping):
         return ExampleInputs((), {str(name): item for name, item in value.items()})
     raise ModelError(

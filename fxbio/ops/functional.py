@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from fxbio.errors import ModelError
 from fxbio.ops import norm
 from fxbio.ops.add_loss import add_loss
 from fxbio.ops.broadcast import broadcast as broadcast_op
@@ -253,6 +255,12 @@ def _reached(x: Tensor, rule: str) -> Tensor:
         raise NotImplementedError(
             "a learning rule is about the backward pass: forward-mode derivatives of a transformed "
             "model are not defined; take them of the stock model, with fxbio.revert(model)"
+        )
+    if torch.onnx.is_in_onnx_export():
+        raise ModelError(
+            "ONNX has no backward pass, so a file of it cannot keep a learning rule",
+            help="export the stock model with the trained weights: "
+            "fxbio.revert(copy.deepcopy(model)).eval()",
         )
     return x if passes_error(rule) else x.detach()
 

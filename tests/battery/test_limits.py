@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -30,6 +32,18 @@ def test_a_rewritten_module_is_no_root_of_a_trace(name: str) -> None:
     model = subject("fa", name).transformed()
     with pytest.raises(UnreachableWeightError, match=r"cannot re-trace .* without losing its rule"):
         torch.fx.symbolic_trace(model.body)
+
+
+@pytest.mark.filterwarnings("ignore:You are using the legacy TorchScript:DeprecationWarning")
+@pytest.mark.parametrize("name", ["conv2d", "functional-linear", "matmul", "linear-3d"])
+@pytest.mark.parametrize("grad", [True, False])
+def test_onnx_is_told_the_way(name: str, grad: bool, tmp_path: Path) -> None:
+    combination = subject("fa", name)
+    model, x = combination.transformed(), combination.case.example()
+    told = pytest.raises(ModelError, match=r"fxbio\.revert\(copy\.deepcopy\(model\)\)")
+    with told, torch.set_grad_enabled(grad):
+        torch.onnx.export(model, (x,), str(tmp_path / "net.onnx"), dynamo=False)
+    assert not list(tmp_path.iterdir())
 
 
 @both

@@ -15,12 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map_only
 
 from fxbio.bind.binding import BINDING, added_names
 from fxbio.bind.install import bound_modules
 from fxbio.errors import FxbioError, ModelError
 from fxbio.graph.storages import storage_key
+from fxbio.graph.inputs import map_tensors
 from fxbio.graph.taint import plain_tensors, tensors_in
 from fxbio.study.auditing.facts import Facts, Level, facts_of_result, parts_of, reads_shape_only
 
@@ -89,7 +89,7 @@ def trace_step(
         loss: from the model's output to a scalar that has a gradient.
     """
     recorder = _Recorder(model)
-    args, kwargs = tree_map_only(Tensor, _as_if_computed, (args, kwargs))
+    args, kwargs = map_tensors(_as_if_computed, (args, kwargs))
     sources = [tensor for tensor in tensors_in((args, kwargs)) if tensor.requires_grad]
     recorder.mark((args, kwargs), Facts(data=True))
     learning = {name: p for name, p in model.named_parameters() if p.requires_grad}
