@@ -45,6 +45,10 @@ class LinearCall:
 
 
 def _linear(x: Any, weight: Any, bias: Any = None) -> LinearCall:
+    if isinstance(weight, Tensor) and weight.dim() == 1 and bias is None:  # which torch multiplies
+        return LinearCall(
+            "matmul", weight, functional.matmul, (x, weight), {"weight_is_left": False}
+        )
     return LinearCall("linear", weight, functional.linear, (x, weight, bias), {})
 
 
@@ -176,10 +180,12 @@ _EITHER_SIDE: dict[Any, Callable[..., LinearCall | None]] = {
             torch.mm,
             torch.bmm,
             torch.mv,
+            torch.dot,
             torch.Tensor.matmul,
             torch.Tensor.mm,
             torch.Tensor.bmm,
             torch.Tensor.mv,
+            torch.Tensor.dot,
             torch.Tensor.__matmul__,
         ],
         _matmul,

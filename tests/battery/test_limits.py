@@ -34,8 +34,8 @@ def test_a_rewritten_module_is_no_root_of_a_trace(name: str) -> None:
         torch.fx.symbolic_trace(model.body)
 
 
-@pytest.mark.filterwarnings("ignore:You are using the legacy TorchScript:DeprecationWarning")
-@pytest.mark.parametrize("name", ["conv2d", "functional-linear", "matmul", "linear-3d"])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch, about its exporter
+@pytest.mark.parametrize("name", ["conv2d", "linear-3d"])
 @pytest.mark.parametrize("grad", [True, False])
 def test_onnx_is_told_the_way(name: str, grad: bool, tmp_path: Path) -> None:
     combination = subject("fa", name)
