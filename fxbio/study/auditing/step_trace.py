@@ -19,8 +19,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from fxbio.bind.binding import BINDING, added_names
 from fxbio.bind.install import bound_modules
 from fxbio.errors import FxbioError, ModelError
-from fxbio.graph.storages import storage_key
 from fxbio.graph.inputs import map_tensors
+from fxbio.graph.storages import storage_key
 from fxbio.graph.taint import plain_tensors, tensors_in
 from fxbio.study.auditing.facts import Facts, Level, facts_of_result, parts_of, reads_shape_only
 
