@@ -15,7 +15,7 @@ import warnings
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -44,8 +44,8 @@ __all__ = [
     "track_updates",
 ]
 
-_UNCOUNTED = 64
-"""Differentiated forwards without an update after which values are compared, once in so many."""
+_ASCENTS = 8
+"""Fewer writes than this between two steps of an optimizer are parts of its update, as in SAM."""
 
 
 @dataclass
@@ -60,6 +60,8 @@ class _Watch:
     """Of the tensors that its weights are made of, at the last differentiated forward."""
     by_hand: int = 0
     """Updates that were counted without an optimizer."""
+    written: int = 0
+    """Forwards that met written weights since the last step of an optimizer."""
     forwards: int = 0
     """Differentiated forwards since the last update."""
     sample: Tensor | None = None
@@ -72,6 +74,19 @@ _stepping: list[weakref.ref[Optimizer]] = []
 """Optimizers whose ``step`` runs, outermost first."""
 
 
+class _Holdings(NamedTuple):
+    """What an optimizer holds, as long as neither its groups nor the tracked modules change."""
+
+    key: tuple[int, ...]
+    held: set[int]
+    modules: list[weakref.ref[nn.Module]]
+
+
+_holdings: weakref.WeakKeyDictionary[Optimizer, _Holdings] = weakref.WeakKeyDictionary()
+_generation = [0]
+"""Number of changes of the tracked modules."""
+
+
 def track_updates(module: nn.Module) -> None:
     """Have a rewritten module follow the updates of its weights, if its feedback needs to."""
     weights = binding_of(module).weights
@@ -81,6 +96,7 @@ def track_updates(module: nn.Module) -> None:
         object.__setattr__(module, UPDATES, 0)
     attach_losses(module, weights)
     _tracked[module] = _Watch()
+    _generation[0] += 1
     if not _hooks:
         _hooks.append(register_optimizer_step_pre_hook(_before_step))
         _hooks.append(register_optimizer_step_post_hook(_after_step))
@@ -91,6 +107,7 @@ def forget_updates(module: nn.Module) -> None:
     if module not in _tracked:
         return
     del _tracked[module]
+    _generation[0] += 1
     detach_losses(module, binding_of(module).weights)
     forget_optimizers(module)
     delattr(module, UPDATES)
@@ -125,12 +142,16 @@ def count_writes(module: nn.Module) -> None:
     if torch.compiler.is_compiling():  # compiled code does not see versions of tensors
         return
     watch = _tracked.get(module)
-    if watch is None or watch.optimized:
+    if watch is None:
         return
     versions = _versions(module)
     before, watch.versions = watch.versions, versions
     if before is None or before == versions:
         _compare_values(module, watch)
+    elif watch.optimized:
+        watch.written += 1
+        if watch.written == _ASCENTS:
+            _warn_uncounted(module)
     else:
         watch.by_hand += 1
         advance_feedback(module)
@@ -142,22 +163,30 @@ def follows_updates(module: nn.Module) -> bool:
 
 
 def _compare_values(module: nn.Module, watch: _Watch) -> None:
-    """Warn where weights change in a way that leaves no trace."""
+    """Warn where weights change in a way that leaves no trace.
+
+    They are compared at the fourth forward without an update, the eighth, the sixteenth, …
+    """
     watch.forwards += 1
-    if watch.forwards % _UNCOUNTED != 1:
+    if watch.forwards < 2 or watch.forwards & (watch.forwards - 1):
         return
     weight = binding_of(module).weights[0]
     sample = weight.parameter(module, weight.sources[0]).detach().flatten()[:16].clone()
     if type(sample) is not Tensor:  # a fake one, or a part of a sharded one
         return
     if watch.sample is not None and not torch.equal(sample, watch.sample):
-        warnings.warn(
-            f"'{weight.weight}' changes, and no update of it was counted: its feedback stays as it "
-            "is. Call fxbio.count_update(model) after each update, or train with torch.optim",
-            FxbioWarning,
-            stacklevel=2,
-        )
+        _warn_uncounted(module)
     watch.sample = sample
+
+
+def _warn_uncounted(module: nn.Module) -> None:
+    warnings.warn(
+        f"'{binding_of(module).weights[0].weight}' changes, and no update of it was counted: its "
+        "feedback stays as it is. Call fxbio.count_update(model) after each update, or train with "
+        "torch.optim",
+        FxbioWarning,
+        stacklevel=2,
+    )
 
 
 def _versions(module: nn.Module) -> tuple[int, ...]:
@@ -230,12 +259,24 @@ def _after_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         del _stepping[running.index(optimizer) :]
     if _stepping or not _tracked:
         return  # an optimizer around this one, such as one that shards it, counts
-    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    known = [m for m in tuple(_tracked) if any(id(p) in held for p in _trained(m))]
+    held, known = _held_by(optimizer)
     check_optimizer(optimizer, held, known)
     for module in known:
         if any(id(p) in held and p.grad is not None for p in _moving(module)):
             _count_step(module, optimizer)
+        _tracked[module].versions = _versions(module)  # an optimizer wrote what was written
+
+
+def _held_by(optimizer: Optimizer) -> tuple[set[int], list[nn.Module]]:
+    """Ids of the parameters of an optimizer, and the tracked modules that have some of them."""
+    key = (_generation[0], *(len(group["params"]) for group in optimizer.param_groups))
+    if optimizer not in _holdings or _holdings[optimizer].key != key:
+        held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        known = [m for m in tuple(_tracked) if any(id(p) in held for p in _trained(m))]
+        _holdings[optimizer] = _Holdings(key, held, [weakref.ref(m) for m in known])
+    found = _holdings[optimizer]
+    modules = (module() for module in found.modules)
+    return found.held, [module for module in modules if module is not None]
 
 
 def _count_step(module: nn.Module, optimizer: Optimizer) -> None:
@@ -248,7 +289,7 @@ def _count_step(module: nn.Module, optimizer: Optimizer) -> None:
     if part and watch.stepped and optimizer not in watch.stepped:
         watch.stepped.add(optimizer)
         return
-    watch.stepped = weakref.WeakSet([optimizer])
+    watch.stepped, watch.written = weakref.WeakSet([optimizer]), 0
     advance_feedback(module)
 
 

@@ -257,7 +257,7 @@ def test_what_cannot_be_seen_is_told_and_can_be_counted() -> None:
     model = made()
 
     def train() -> None:
-        for _ in range(130):
+        for _ in range(10):
             backward(model)
             for p in model.parameters():
                 p.data.sub_(0.01)
@@ -266,6 +266,24 @@ def test_what_cannot_be_seen_is_told_and_can_be_counted() -> None:
         train()
     assert counts(model) == {0}
     fxbio.count_update(model)
+    assert counts(model) == {1}
+
+
+@pytest.mark.parametrize("through_data", [True, False])
+def test_updates_by_hand_behind_those_of_an_optimizer_are_told(through_data: bool) -> None:
+    """They are not counted, since what an optimizer does in two parts (SAM) looks alike."""
+    model = made()
+    next(by_sgd(model))
+
+    def train() -> None:
+        for _ in range(10):
+            backward(model)
+            with torch.no_grad():
+                for p in model.parameters():
+                    (p.data if through_data else p).sub_(0.01)
+
+    with pytest.warns(FxbioWarning, match=r"fxbio\.count_update"):
+        train()
     assert counts(model) == {1}
 
 
