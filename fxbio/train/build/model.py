@@ -128,5 +128,36 @@ def _synchronised(model: nn.Module, world: World) -> nn.Module:
             notes=[f"for instance {ruled[0]}"],
             help="take 'op: norm' out of the policy, or leave sync_bn out",
         )
+    norms = [(path, m) for path, m in model.named_modules() if isinstance(m, _BatchNorm)]
+    for path, norm in norms:
+        _check_convertible(path, norm, model)
     synchronised: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     return synchronised
+
+
+_CONVERTIBLE = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+
+
+def _check_convertible(path: str, norm: nn.Module, model: nn.Module) -> None:
+    """Refuse a layer of which ``convert_sync_batchnorm`` would drop something.
+
+    It makes a new, bare layer from parameters and statistics, under one of the names of the old one.
+
+    Raises:
+        ConfigError: with the name of the layer.
+    """
+    names = [name for name, m in model.named_modules(remove_duplicate=False) if m is norm]
+    hooks = (norm._forward_hooks, norm._forward_pre_hooks, norm._backward_hooks)
+    if type(norm) not in _CONVERTIBLE:
+        why = f"it is a {type(norm).__qualname__}, and what that adds to a batch norm would be gone"
+    elif "forward" in vars(norm) or any((*hooks, norm._backward_pre_hooks)):
+        why = "it has hooks or a forward of its own, which would be gone"
+    elif len({name.rpartition(".")[0] for name in names}) < len(names):
+        why = f"it is {' and '.join(names)}, and only one of these would be converted"
+    else:
+        return
+    raise ConfigError(
+        f"train.sync_bn cannot convert the normalisation layer '{path}'",
+        notes=[why, "torch puts a bare nn.SyncBatchNorm in the place of each batch norm"],
+        help="leave it out; statistics are then those of the batch of each process",
+    )

@@ -179,7 +179,7 @@ class TrainConfig:
     """Only deterministic kernels; the same numbers again on the same machine."""
 
     sync_bn: bool = False
-    """Normalise over the batches of all processes."""
+    """Normalise over the batches of all processes, in a net whose batch norms are torch's own."""
 
     clip_norm: float | None = None
     """Largest norm of all gradients together."""
