@@ -73,6 +73,10 @@ class BoundWeight:
     """Whether layers apply it to parameters or constants, the results being activations."""
     learned: str | None = None
     """Name of the parameter with the learned part, if there is one."""
+    decided_by: str = ""
+    """The line of the policy that gave it its rule, for messages."""
+    meets_activations: bool = False
+    """Whether the captured pass adds, multiplies or selects it with an activation besides."""
     combine: Rule | None = None
     """The rule itself, where it makes the feedback weight out of what it learns."""
 

@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_map_only
 
 from fxbio.bind.binding import BoundWeight, ModuleBinding, resolve_attribute
 from fxbio.bind.forward import Forward
+from fxbio.bind.mixtures import Mixtures
 from fxbio.bind.retrace import proxy_in, record_as_leaf
 from fxbio.bind.updates import count_writes
 from fxbio.errors import UnreachableWeightError
@@ -62,6 +63,7 @@ class RuleScope(TorchFunctionMode):
         self._module = module
         self._weights = binding.weights
         self._known: dict[Tensor, _Known] = {}  # a tensor hashes by identity
+        self._mixtures = Mixtures()
         for weight in binding.weights:
             self._add_weight(weight)
 
@@ -86,9 +88,17 @@ class RuleScope(TorchFunctionMode):
                 return COMPOSITES[func](*args, **kwargs)
         call = match_linear_call(func, args, kwargs, self._is_weight)
         if call is not None and self._applies(call):
-            return call.run(self._backward(self._known[call.weight], call.weight))
+            return self._apply(call)
+        self._mixtures.check(func, args, kwargs)
         out = func(*args, **kwargs)
         self._follow(func, args, kwargs, out)
+        return out
+
+    def _apply(self, call: LinearCall) -> Tensor:
+        known = self._known[call.weight]
+        out = call.run(self._backward(known, call.weight))
+        if call.op == "matmul" and known.weight is not None:
+            self._mixtures.note_product(known.weight, out)
         return out
 
     def _find(self, value: Any) -> _Known | None:
@@ -124,9 +134,11 @@ class RuleScope(TorchFunctionMode):
         """Remember what is computed from known tensors alone, and its feedback alongside."""
         operands = giving_values(func, _operands(args) + _operands(tuple(kwargs.values())))
         found = [self._find(operand) for operand in operands]
-        if None in found:
-            return
         weighty = [known for known in found if known is not None and known.weight is not None]
+        if None in found:
+            weights = [known.weight for known in weighty if known.weight is not None]
+            self._mixtures.note(func, operands, weights, out)
+            return
         if not weighty:
             self._remember_all(out, None, None)
             return

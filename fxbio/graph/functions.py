@@ -21,7 +21,14 @@ from fxbio.ops import functional
 from fxbio.ops.einsum import explicit_equation
 from fxbio.ops.functional import Backward
 
-__all__ = ["COMPOSITES", "LinearCall", "match_linear_call", "weight_axes", "weight_operand"]
+__all__ = [
+    "COMPOSITES",
+    "LinearCall",
+    "is_linear_function",
+    "match_linear_call",
+    "weight_axes",
+    "weight_operand",
+]
 
 IsWeight = Callable[[Any], bool]
 
@@ -216,6 +223,11 @@ def match_linear_call(
     if either is None:
         return None
     return either(*args, **kwargs, is_weight=is_weight)
+
+
+def is_linear_function(function: Any) -> bool:
+    """Whether a function applies a weight, if it is given one."""
+    return function in _ONE_WEIGHT or function in _EITHER_SIDE
 
 
 def weight_operand(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:

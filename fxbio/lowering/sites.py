@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch.nn.functional as F
@@ -12,6 +13,7 @@ from torch import Tensor, fx, nn
 from fxbio.bind.binding import FEEDBACK_PREFIX, BoundWeight, resolve_attribute
 from fxbio.graph.follow import is_reindexing
 from fxbio.graph.functions import match_linear_call
+from fxbio.graph.meetings import weights_meeting_activations
 from fxbio.graph.site import Site
 from fxbio.lowering.feedback import FeedbackSpec
 from fxbio.lowering.lowered_graph import LoweredGraph, qualified
@@ -37,14 +39,21 @@ class SiteLowering:
 
         Layers that the captured pass did not reach have no node, but a feedback all the same.
         """
-        planned = {a.site.name: a for a in self.plan.rewritten("asymmetric")}
-        for name, assignment in planned.items():
+        for name, assignment in self._planned.items():
             self._weight(assignment.site, self.feedback[name])
         graph = self.lowered.graph
-        nodes = [node for node in graph.nodes if node.meta.get("site") in planned]
+        nodes = [node for node in graph.nodes if node.meta.get("site") in self._planned]
         for node in nodes:
-            self._lower_node(graph, node, planned[node.meta["site"]])
+            self._lower_node(graph, node, self._planned[node.meta["site"]])
         return len(nodes)
+
+    @cached_property
+    def _planned(self) -> dict[str, Assignment]:
+        return {a.site.name: a for a in self.plan.rewritten("asymmetric")}
+
+    @cached_property
+    def _meeting(self) -> frozenset[str]:
+        return weights_meeting_activations(self.lowered.captured)
 
     def _lower_node(self, graph: fx.Graph, node: fx.Node, assignment: Assignment) -> None:
         site, spec = assignment.site, self.feedback[assignment.site.name]
@@ -122,6 +131,8 @@ class SiteLowering:
             feedback=None if spec.drawn is None else drawn,
             seed=self.plan.seed,
             computed=site.computed,
+            decided_by=str(self._planned[site.name].decided_by),
+            meets_activations=not self._meeting.isdisjoint(site.sources),
             applied=self.plan.applied.issuperset(site.sources),
             learned=None if spec.learned is None else name,
             combine=None if type(spec.rule).path is Rule.path else spec.rule,
