@@ -18,12 +18,12 @@ def differentiated() -> bool:
 
 @contextlib.contextmanager
 def learning(frozen: Iterable[Tensor]) -> Iterator[None]:
-    """Parameters that do not learn get gradients inside the ``with`` block."""
-    frozen = list(frozen)
+    """Parameters get gradients inside the ``with`` block, and are afterwards as they were."""
+    before = [(parameter, parameter.requires_grad) for parameter in frozen]
     try:
-        for parameter in frozen:
+        for parameter, _ in before:
             parameter.requires_grad_(True)
         yield
     finally:
-        for parameter in frozen:
-            parameter.requires_grad_(False)
+        for parameter, learns in before:
+            parameter.requires_grad_(learns)

@@ -25,7 +25,7 @@ from fxbio.ops.inlet import inlet, label_inlet
 from fxbio.ops.linear import linear as linear_op
 from fxbio.ops.matmul import addmm as addmm_op
 from fxbio.ops.matmul import matmul as matmul_op
-from fxbio.ops.transport import passes_error
+from fxbio.ops.transport import passes_error, trains_weight
 
 __all__ = [
     "Backward",
@@ -91,7 +91,9 @@ class Backward(NamedTuple):
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, backward: Backward) -> Tensor:
     """``F.linear`` under a rule."""
     rule, scale, feedback = backward
-    result: Tensor = linear_op(_reached(x, rule), weight, bias, feedback, rule, scale)
+    result: Tensor = linear_op(
+        _reached(x, rule), _taught(weight, rule), bias, feedback, rule, scale
+    )
     return result
 
 
@@ -99,9 +101,9 @@ def matmul(left: Tensor, right: Tensor, *, weight_is_left: bool, backward: Backw
     """``torch.matmul`` of a weight and an activation under a rule."""
     rule, scale, feedback = backward
     if weight_is_left:
-        right = _reached(right, rule)
+        left, right = _taught(left, rule), _reached(right, rule)
     else:
-        left = _reached(left, rule)
+        left, right = _reached(left, rule), _taught(right, rule)
     result: Tensor = matmul_op(left, right, feedback, rule, scale, weight_is_left)
     return result
 
@@ -118,7 +120,9 @@ def addmm(
     """``torch.addmm``, or ``torch.baddbmm`` of batches, under a rule."""
     rule, scale, feedback = backward
     factors = (float(beta), float(alpha))
-    result: Tensor = addmm_op(bias, _reached(x, rule), weight, feedback, rule, scale, *factors)
+    result: Tensor = addmm_op(
+        bias, _reached(x, rule), _taught(weight, rule), feedback, rule, scale, *factors
+    )
     return result
 
 
@@ -130,7 +134,7 @@ def einsum(
     ``weight_at`` is the position of the weight in the equation.
     """
     rule, scale, feedback = backward
-    x = _reached(x, rule)
+    x, weight = _reached(x, rule), _taught(weight, rule)
     result: Tensor = einsum_op(x, weight, feedback, rule, scale, equation, weight_at)
     return result
 
@@ -149,7 +153,8 @@ def batch_norm(
 ) -> Tensor:
     """``F.batch_norm`` whose scale has a rule."""
     rule, scale, feedback = backward
-    x, statistics = _reached(x, rule), (running_mean, running_var)
+    x, weight = _reached(x, rule), _taught(weight, rule)
+    statistics = (running_mean, running_var)
     return norm.batch_norm(
         x, *statistics, weight, bias, training, momentum, eps, feedback, rule, scale
     )
@@ -166,7 +171,7 @@ def layer_norm(
 ) -> Tensor:
     """``F.layer_norm`` whose scale has a rule."""
     rule, scale, feedback = backward
-    x = _reached(x, rule)
+    x, weight = _reached(x, rule), _taught(weight, rule)
     return norm.layer_norm(x, list(normalized_shape), weight, bias, eps, feedback, rule, scale)
 
 
@@ -181,7 +186,7 @@ def group_norm(
 ) -> Tensor:
     """``F.group_norm`` whose scale has a rule."""
     rule, scale, feedback = backward
-    x = _reached(x, rule)
+    x, weight = _reached(x, rule), _taught(weight, rule)
     return norm.group_norm(x, num_groups, weight, bias, eps, feedback, rule, scale)
 
 
@@ -242,7 +247,8 @@ def _batched(
     unbatched = x.dim() == weight.dim() - 1
     x = x.unsqueeze(0) if unbatched else x
     rule, scale, feedback = backward
-    result: Tensor = convolution(_reached(x, rule), weight, bias, feedback, rule, scale, *geometry)
+    x, weight = _reached(x, rule), _taught(weight, rule)
+    result: Tensor = convolution(x, weight, bias, feedback, rule, scale, *geometry)
     return result.squeeze(0) if unbatched else result
 
 
@@ -263,6 +269,14 @@ def _reached(x: Tensor, rule: str) -> Tensor:
             "fxbio.revert(copy.deepcopy(model)).eval()",
         )
     return x if passes_error(rule) else x.detach()
+
+
+def _taught(weight: Tensor, rule: str) -> Tensor:
+    """The weight, without its history where the rule does not train it.
+
+    So it gets no gradient here, whatever becomes of its ``requires_grad``.
+    """
+    return weight if trains_weight(rule) else weight.detach()
 
 
 def _each(value: Ints, spatial: int) -> list[int]:

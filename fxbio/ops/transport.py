@@ -19,6 +19,7 @@ __all__ = [
     "feedback_of",
     "parse_rule",
     "passes_error",
+    "trains_weight",
     "wants_weight_gradient",
 ]
 
@@ -38,6 +39,12 @@ def parse_rule(spec: str) -> Rule:
 def passes_error(spec: str) -> bool:
     """Whether any error passes a site under that rule, for use outside of an op."""
     return parse_rule(spec).passes_error
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # as above
+def trains_weight(spec: str) -> bool:
+    """Whether the weight gets a gradient under that rule, for use outside of an op."""
+    return parse_rule(spec).trains_weight
 
 
 def feedback_of(weight: Tensor, drawn: Tensor | None, spec: str, dtype_of: Tensor) -> Tensor:

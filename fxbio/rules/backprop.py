@@ -32,7 +32,8 @@ class Frozen(Rule):
     """The weight gets no update; the error still passes through it: ``∂L/∂W := 0, B = W``.
 
     The parameter's ``requires_grad`` is switched off, so optimizers and DDP pass it by; ``revert``
-    switches it on again. The bias keeps learning.
+    switches it on again. A loop that switches it on itself does not thaw it: its layer gives it no
+    gradient. The bias keeps learning.
     """
 
     trains_weight: ClassVar[bool] = False

@@ -129,6 +129,7 @@ def _judge(
         else:
             idle.append(assignments[0].site.name)
             silent |= sources & trained & ruled_parameters(plan)  # not by a rule op, so by what?
+    silent |= _frozen(plan) & trained
     rows += [judge_connection(found) for found in witness.connections]
     rows += judge_routes(model, plan, witness.probe.deliveries)
     return Verification(
@@ -138,6 +139,12 @@ def _judge(
         silent_backprop=tuple(sorted(silent)),
         idle=tuple(idle),
     )
+
+
+def _frozen(plan: Plan) -> set[str]:
+    """Parameters that their rule does not train, but another use may if they are switched on."""
+    rewritten = plan.rewritten("asymmetric")
+    return {s for a in rewritten if not plan.rule_of(a).trains_weight for s in a.site.sources}
 
 
 def _judge_weight(assignment: Assignment, calls: list[OpCall]) -> SiteVerdict:

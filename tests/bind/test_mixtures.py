@@ -34,7 +34,7 @@ class Projected(nn.Module):
         super().__init__()
         self.heads = nn.Parameter(torch.randn(2, 4, 4))
         self.change = change
-        self.extra: Tensor | None = None
+        self.extra = torch.zeros(())
 
     def forward(self, x: Tensor) -> Tensor:
         heads = self.heads if self.change is None else self.change(self.heads, self.extra)
@@ -115,7 +115,7 @@ def test_what_a_module_held_at_capture_has_its_rule_and_may_be_replaced(change: 
     layer.extra = torch.rand(4, 4) - 0.5  # as sparse training does after each epoch
     error = torch.randn(5, 4)
     model(x).backward(error)
-    feedback = layer.fxbio_feedback_0  # as it was drawn: a mask is no part of it
+    feedback: Any = layer.fxbio_feedback_0  # as it was drawn: a mask is no part of it
     below = (error @ feedback) * (1 - torch.tanh(model[0](x).detach()) ** 2)
     torch.testing.assert_close(model[0].weight.grad, below.mT @ x)
 
