@@ -78,7 +78,18 @@ def is_bound(module: object) -> bool:
 
 def stock_class(module: nn.Module) -> type[nn.Module]:
     """The class that the user gave a module, rewritten or not."""
-    return module._fxbio_base if isinstance(module, BoundModule) else type(module)
+    return _without_rules(type(module))
+
+
+def _without_rules(cls: type[nn.Module]) -> type[nn.Module]:
+    """A class without ours; one that torch or the user has put over ours is put over its base."""
+    if not issubclass(cls, BoundModule):
+        return cls
+    if "_fxbio_base" in vars(cls):
+        return cls._fxbio_base
+    bases = tuple(_without_rules(base) for base in cls.__bases__)
+    body = {k: v for k, v in vars(cls).items() if k not in ("__dict__", "__weakref__")}
+    return type(cls.__name__, bases, body)
 
 
 def without_scopes(module: nn.Module) -> nn.Module:

@@ -20,6 +20,7 @@ from fxbio.bind.binding import (
 )
 from fxbio.bind.classes import bind_module, is_bound, stock_class, unbind_module
 from fxbio.bind.loading import accept_stock_checkpoints, forget_checkpoints
+from fxbio.bind.structure import parameters_behind
 from fxbio.graph.grad_mode import learning
 from fxbio.ops.transport import feedback_of, parse_rule
 from fxbio.targets.block_target import BlockTarget
@@ -122,7 +123,8 @@ def uninstall(model: nn.Module) -> None:
         binding = binding_of(module)
         feedback |= {f"{path}.{name}" if path else name for name in added_names(binding)}
         for attribute in binding.frozen:
-            resolve_attribute(module, attribute).requires_grad_(True)
+            for parameter in parameters_behind(module, attribute):
+                parameter.requires_grad_(True)
         unbind_module(module)
     if not feedback or not hasattr(model, _DDP_IGNORED):
         return
@@ -148,7 +150,10 @@ def backprop(model: nn.Module) -> Iterator[None]:
     """
     bound = [(module, type(module)) for _, module in bound_modules(model)]
     frozen = [
-        resolve_attribute(module, name) for module, _ in bound for name in binding_of(module).frozen
+        parameter
+        for module, _ in bound
+        for name in binding_of(module).frozen
+        for parameter in parameters_behind(module, name)
     ]
     try:
         for module, _ in bound:

@@ -9,6 +9,7 @@ from torch import Tensor, fx
 
 from fxbio.bind.forward import Forward
 from fxbio.bind.retrace import record_as_leaf
+from fxbio.bind.structure import check_unchanged
 from fxbio.bind.updates import count_writes
 from fxbio.graph.grad_mode import differentiated
 from fxbio.ops.functional import Backward, conv, conv_transpose, linear
@@ -23,9 +24,11 @@ class LeafForward(Forward):
     bias: Tensor | None
 
     def _backward_path(self) -> Backward:
+        weight = self._fxbio_binding.weights[0]
+        check_unchanged(self, weight)
         if differentiated():
             count_writes(self)
-        return self._fxbio_binding.weights[0].backward(self)
+        return weight.backward(self)
 
 
 class LinearForward(LeafForward):

@@ -18,6 +18,7 @@ from fxbio.bind.binding import BoundWeight, ModuleBinding, resolve_attribute
 from fxbio.bind.forward import Forward
 from fxbio.bind.mixtures import Mixtures
 from fxbio.bind.retrace import proxy_in, record_as_leaf
+from fxbio.bind.structure import check_unchanged
 from fxbio.bind.updates import count_writes
 from fxbio.errors import UnreachableWeightError
 from fxbio.graph.applied import makes_activation
@@ -68,6 +69,7 @@ class RuleScope(TorchFunctionMode):
             self._add_weight(weight)
 
     def _add_weight(self, weight: BoundWeight) -> None:
+        check_unchanged(self._module, weight)
         feedback = weight.backward(self._module).feedback
         for name in weight.constants:
             self._remember(resolve_attribute(self._module, name), None, None)

@@ -18,6 +18,7 @@ from fxbio.graph.taint import tensors_in
 from fxbio.ops.labels import unchecked_labels
 from fxbio.policy.plan import Assignment, Plan
 from fxbio.record.record import record_of
+from fxbio.verification.changes import changed_sites, failed
 from fxbio.verification.oracle import (
     feedback_in_call,
     oracle_gradients,
@@ -44,7 +45,8 @@ def verify(model: nn.Module, example_inputs: Any = None) -> Verification:
     The model runs forward and backward once on the example inputs, in training mode. For each
     call of a rule op the output and the gradients by its operands are compared with
     what plain torch functions and autograd give, and the error sent below with backprop's. The
-    model is left as it was, gradients, buffers and random state included.
+    model is left as it was, gradients, buffers and random state included. Where planned layers
+    were changed or exchanged since, nothing runs, and they are what fails.
 
     Args:
         model: a transformed model.
@@ -55,6 +57,9 @@ def verify(model: nn.Module, example_inputs: Any = None) -> Verification:
     """
     record = record_of(model)
     inputs = record.inputs if example_inputs is None else as_example_inputs(example_inputs)
+    changed = changed_sites(model, record.plan)
+    if changed:  # it may not even run
+        return Verification(type(model).__name__, tuple(changed), True, (), ())
     args, kwargs = inputs.args, dict(inputs.kwargs)
     learning = [(p, p.requires_grad) for p in model.parameters()]
     with backprop(model):
@@ -70,7 +75,8 @@ def verify(model: nn.Module, example_inputs: Any = None) -> Verification:
         with witness.probe, unchecked_labels():  # a random error is that of no labels
             _backward(results)
         trained = {name for name, p in model.named_parameters() if p.grad is not None}
-    return _judge(model, witness, trained, _all_equal(outputs, expected))
+    must_run = example_inputs is None  # others may take other branches
+    return _judge(model, witness, trained, _all_equal(outputs, expected), must_run)
 
 
 def _outputs(model: nn.Module, args: Any, kwargs: Any) -> list[Tensor]:
@@ -109,7 +115,7 @@ def _all_equal(outputs: list[Tensor], expected: list[Tensor]) -> bool:
 
 
 def _judge(
-    model: nn.Module, witness: Witness, trained: set[str], outputs_equal: bool
+    model: nn.Module, witness: Witness, trained: set[str], outputs_equal: bool, must_run: bool
 ) -> Verification:
     plan = record_of(model).plan
     by_weight: dict[tuple[str, str], list[Assignment]] = defaultdict(list)
@@ -124,8 +130,12 @@ def _judge(
             for call in witness.probe.calls
             if call.arguments["rule"] == spec and call.sources & sources
         ]
+        ran = set().union(*(witness.rules.get(source, ()) for source in sources))
         if calls:
             rows.append(_judge_weight(assignments[0], calls))
+        elif spec not in ran and (ran or (must_run and assignments[0].site.calls)):
+            rows.append(failed(assignments[0], "its rule was never run"))
+            silent |= sources & witness.plain & ruled_parameters(plan)
         else:
             idle.append(assignments[0].site.name)
             silent |= sources & trained & ruled_parameters(plan)  # not by a rule op, so by what?

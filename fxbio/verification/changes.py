@@ -1,0 +1,57 @@
+"""Planned sites of a model whose layers were exchanged or changed after ``transform``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import nn
+
+from fxbio.bind.binding import binding_of
+from fxbio.bind.classes import is_bound
+from fxbio.bind.structure import CHANGE_AND_REPEAT, change_of
+from fxbio.policy.plan import Assignment, Plan
+from fxbio.verification.verification import SiteVerdict
+
+__all__ = ["changed_sites", "failed"]
+
+
+def changed_sites(model: nn.Module, plan: Plan) -> list[SiteVerdict]:
+    """A failure for each planned site that is not what ``transform`` made."""
+    own = binding_of(model)
+    marked = set(own.routes.units if own.routes else ()) | set(
+        own.targets.units if own.targets else ()
+    )
+    weights = {a.site.owner: a for a in plan.rewritten("asymmetric")}
+    routed = {a.site.path: a for a in plan.rewritten() if a.site.path in marked}
+    return [
+        failed(assignment, f"{change}: {CHANGE_AND_REPEAT}")
+        for path, assignment in {**weights, **routed}.items()
+        for change in _changes(model, path)
+    ]
+
+
+def _changes(model: nn.Module, path: str) -> Iterator[str]:
+    try:
+        module = model.get_submodule(path)
+    except AttributeError:
+        yield "there is no such module any more"
+        return
+    if not is_bound(module):
+        yield f"it was replaced by a {type(module).__qualname__} without a rule"
+    for weight in binding_of(module).weights:
+        change = change_of(module, weight)
+        if change is not None:
+            yield change
+
+
+def failed(assignment: Assignment, problem: str) -> SiteVerdict:
+    """The verdict on a site that did not run its rule."""
+    return SiteVerdict(
+        site=assignment.site.name,
+        rule=str(Plan.rule_of(assignment)),
+        calls=0,
+        forward_equal=True,
+        gradient_error=0.0,
+        differs_from_bp=None,
+        problem=problem,
+    )
