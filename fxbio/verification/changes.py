@@ -12,7 +12,7 @@ from fxbio.bind.structure import CHANGE_AND_REPEAT, change_of
 from fxbio.policy.plan import Assignment, Plan
 from fxbio.verification.verification import SiteVerdict
 
-__all__ = ["changed_sites", "failed"]
+__all__ = ["changed_sites", "failed", "unbound_weights"]
 
 
 def changed_sites(model: nn.Module, plan: Plan) -> list[SiteVerdict]:
@@ -28,6 +28,14 @@ def changed_sites(model: nn.Module, plan: Plan) -> list[SiteVerdict]:
         for path, assignment in {**weights, **routed}.items()
         for change in _changes(model, path)
     ]
+
+
+def unbound_weights(model: nn.Module, plan: Plan) -> tuple[str, ...]:
+    """Parameters of rewritten sites whose layer has no rule any more."""
+    modules = dict(model.named_modules())
+    rewritten = plan.rewritten("asymmetric")
+    unbound = [a.site for a in rewritten if not is_bound(modules.get(a.site.owner))]
+    return tuple(sorted({source for site in unbound for source in site.sources}))
 
 
 def _changes(model: nn.Module, path: str) -> Iterator[str]:

@@ -54,7 +54,8 @@ class Verification:
     silent_backprop: tuple[str, ...]
     """Parameters with a planned rule that were applied without one."""
     idle: tuple[str, ...]
-    """Planned sites that no error could reach: they did not run, or nothing there learns."""
+    """Planned sites that no error could reach: they did not run, or nothing there learns. Those
+    that ran at capture and not on the same inputs now fail besides."""
 
     @property
     def ok(self) -> bool:

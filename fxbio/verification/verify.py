@@ -18,7 +18,7 @@ from fxbio.graph.taint import tensors_in
 from fxbio.ops.labels import unchecked_labels
 from fxbio.policy.plan import Assignment, Plan
 from fxbio.record.record import record_of
-from fxbio.verification.changes import changed_sites, failed
+from fxbio.verification.changes import changed_sites, failed, unbound_weights
 from fxbio.verification.oracle import (
     feedback_in_call,
     oracle_gradients,
@@ -59,7 +59,8 @@ def verify(model: nn.Module, example_inputs: Any = None) -> Verification:
     inputs = record.inputs if example_inputs is None else as_example_inputs(example_inputs)
     changed = changed_sites(model, record.plan)
     if changed:  # it may not even run
-        return Verification(type(model).__name__, tuple(changed), True, (), ())
+        silent = unbound_weights(model, record.plan)
+        return Verification(type(model).__name__, tuple(changed), True, silent, ())
     args, kwargs = inputs.args, dict(inputs.kwargs)
     learning = [(p, p.requires_grad) for p in model.parameters()]
     with backprop(model):
@@ -133,12 +134,11 @@ def _judge(
         ran = set().union(*(witness.rules.get(source, ()) for source in sources))
         if calls:
             rows.append(_judge_weight(assignments[0], calls))
-        elif spec not in ran and (ran or (must_run and assignments[0].site.calls)):
+            continue
+        if spec not in ran and (ran or (must_run and assignments[0].site.calls)):
             rows.append(failed(assignments[0], "its rule was never run"))
-            silent |= sources & witness.plain & ruled_parameters(plan)
-        else:
-            idle.append(assignments[0].site.name)
-            silent |= sources & trained & ruled_parameters(plan)  # not by a rule op, so by what?
+        idle.append(assignments[0].site.name)
+        silent |= sources & trained & ruled_parameters(plan)  # not by a rule op, so by what?
     silent |= _frozen(plan) & trained
     rows += [judge_connection(found) for found in witness.connections]
     rows += judge_routes(model, plan, witness.probe.deliveries)

@@ -184,15 +184,17 @@ def test_an_altered_op_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {row.problem for row in found.rows} == {"the forward pass differs"}
 
 
-def test_a_binding_with_another_rule_fails() -> None:
+@pytest.mark.parametrize(("rule", "learns"), [("bp", True), ("frozen", False)])
+def test_a_binding_with_another_rule_fails(rule: str, learns: bool) -> None:
     model = made()
     binding = getattr(model.second, BINDING)
-    broken = replace(binding.weights[0], rule="frozen", feedback=None)
+    broken = replace(binding.weights[0], rule=rule, feedback=None)
     object.__setattr__(model.second, BINDING, replace(binding, weights=(broken,)))
     found = fxbio.verify(model)
     assert not found.ok
     assert found.idle == ("second",)
-    assert found.silent_backprop == ("second.weight",)
+    assert verdict(found, "second").problem == "its rule was never run"
+    assert found.silent_backprop == (("second.weight",) if learns else ())
 
 
 def test_gradients_that_are_no_numbers_fail(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,13 +249,16 @@ def test_a_second_use_that_escapes_the_rule_is_silent_backprop() -> None:
     assert not found.ok
 
 
-def test_a_layer_that_did_not_run_is_idle_and_no_fault() -> None:
+def test_a_layer_that_did_not_run_is_idle_and_a_fault_where_capture_saw_it_run() -> None:
     model = made()
     model.forward = lambda x: model.head(torch.tanh(model.first(x)))
-    found = fxbio.verify(model)
+    found = fxbio.verify(model, torch.randn(9, 6))  # on other inputs another branch may run
     assert found.idle == ("second",)
     assert found.silent_backprop == ()
     assert found.ok
+    again = fxbio.verify(model)
+    assert not again.ok
+    assert verdict(again, "second").problem == "its rule was never run"
     assert "no error could reach: second" in str(found)
 
 
