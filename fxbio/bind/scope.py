@@ -40,6 +40,8 @@ class ScopeForward(Forward):
             return record_as_leaf(self, proxy, args, kwargs)
         if not differentiated():  # then fused inference kernels may run
             return super().forward(*args, **kwargs)
+        for weight in self._fxbio_binding.weights:
+            check_unchanged(self, weight)
         count_writes(self)
         with RuleScope(self):
             return super().forward(*args, **kwargs)
@@ -69,7 +71,6 @@ class RuleScope(TorchFunctionMode):
             self._add_weight(weight)
 
     def _add_weight(self, weight: BoundWeight) -> None:
-        check_unchanged(self._module, weight)
         feedback = weight.backward(self._module).feedback
         for name in weight.constants:
             self._remember(resolve_attribute(self._module, name), None, None)
