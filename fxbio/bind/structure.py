@@ -49,8 +49,10 @@ def change_of(module: nn.Module, weight: BoundWeight) -> str | None:
     for source in weight.sources:
         *path, name = source.split(".")
         home = module.get_submodule(".".join(path))
+        if name in home._parameters:
+            continue
         made_of = list(_instead_of(home, name))
-        if name not in home._parameters and made_of:
+        if made_of:
             return f"'{source}' is now made of {', '.join(name for name, _ in made_of)}"
     return None
 
