@@ -95,17 +95,23 @@ def _equip(
             module.add_module(name, added)
         else:
             tensor = installation.state[qualified]
-            data = tensor.detach()
-            data = data if name in of_weights else data.to(like.device, like.dtype)
+            if name not in of_weights:  # feedback is where its weight is, and one for all its uses
+                tensor = _moved(tensor, like)
             if isinstance(tensor, nn.Parameter):
-                module.register_parameter(name, nn.Parameter(data, tensor.requires_grad))
+                module.register_parameter(name, tensor)
             else:
                 persistent = persist or name not in forgettable
-                module.register_buffer(name, data, persistent=persistent)
+                module.register_buffer(name, tensor, persistent=persistent)
         undo.callback(delattr, module, name)
     for attribute in binding.frozen:
         parameter: Tensor = resolve_attribute(module, attribute).requires_grad_(False)
         undo.callback(parameter.requires_grad_)
+
+
+def _moved(tensor: Tensor, like: Tensor) -> Tensor:
+    """A parameter or buffer with the device and dtype of another tensor."""
+    data = tensor.detach().to(like.device, like.dtype)
+    return nn.Parameter(data, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else data
 
 
 def _device_and_dtype(module: nn.Module, binding: ModuleBinding) -> Tensor:
