@@ -56,6 +56,8 @@ class _Watch:
     """Optimizers that have moved a part of its weights since the last update was counted."""
     optimized: bool = False
     """Whether an optimizer of torch has ever moved them."""
+    weights_moved: bool = False
+    """Whether it was the weights themselves, and not their feedback alone."""
     versions: tuple[int, ...] | None = None
     """Of the tensors that its weights are made of, at the last differentiated forward."""
     by_hand: int = 0
@@ -262,7 +264,7 @@ def _after_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
     held, known = _held_by(optimizer)
     check_optimizer(optimizer, held, known)
     for module in known:
-        if any(id(p) in held and p.grad is not None for p in _moving(module)):
+        if _moved_by(held, module):
             _count_step(module, optimizer)
         _tracked[module].versions = _versions(module)  # an optimizer wrote what was written
 
@@ -285,7 +287,7 @@ def _count_step(module: nn.Module, optimizer: Optimizer) -> None:
     if not watch.optimized:  # what was written before it stepped was no update: SAM's ascent
         watch.optimized = True
         object.__setattr__(module, UPDATES, getattr(module, UPDATES) - watch.by_hand)
-    part = len(set(map(id, _moving(module)))) > 1
+    part = len(set(map(id, _trained(module)))) > 1
     if part and watch.stepped and optimizer not in watch.stepped:
         watch.stepped.add(optimizer)
         return
@@ -300,14 +302,20 @@ def _trained(module: nn.Module) -> Iterator[Tensor]:
         yield from (resolve_attribute(module, name) for name in names)
 
 
+def _moved_by(held: set[int], module: nn.Module) -> bool:
+    """Whether an optimizer has moved weights, or feedback of weights that none has ever moved."""
+    watch, weights = _tracked[module], binding_of(module).weights
+    if any(id(p) in held and p.grad is not None for p in _moving(module)):
+        watch.weights_moved = True
+        return True
+    learned = [w.parameter(module, w.learned) for w in weights if w.learned is not None]
+    return not watch.weights_moved and any(id(p) in held and p.grad is not None for p in learned)
+
+
 def _moving(module: nn.Module) -> Iterator[Tensor]:
-    """The parameters whose change is an update: feedback where the weights are frozen."""
+    """The parameters whose change is an update."""
     for weight in binding_of(module).weights:
-        sources = [weight.parameter(module, source) for source in weight.sources]
-        learning = [p for p in sources if p.requires_grad]
-        if not learning and weight.learned is not None:
-            learning = [weight.parameter(module, weight.learned)]
-        yield from learning
+        yield from (weight.parameter(module, source) for source in weight.sources)
 
 
 def _follows(weight: BoundWeight) -> bool:

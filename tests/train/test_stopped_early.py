@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -84,14 +86,35 @@ def test_the_command_leaves_before_it_has_read_its_recipe(
     assert (status.state, status.exit) == ("preempted", code)
 
 
+_WAITING = """
+import io, time
+from pathlib import Path
+
+opened = io.open
+
+def waiting(path, *args, **kwargs):
+    if str(path).endswith("recipe.yaml"):
+        Path(__file__).with_name("reading").touch()
+        time.sleep(60)
+    return opened(path, *args, **kwargs)
+
+io.open = waiting
+"""
+"""Has whoever opens the recipe wait, and say so by a file."""
+
+
 def stop_while_it_reads(
-    fifo: Path, number: signal.Signals, out: Path
+    recipe: Path, number: signal.Signals, out: Path
 ) -> subprocess.CompletedProcess[str]:
-    """A recipe that is a pipe: whoever opens it waits for the other."""
-    os.mkfifo(fifo)
-    command = [sys.executable, "-m", "fxbio", "train", str(fifo), "--out", str(out)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    with fifo.open("w"):
+    """The command, stopped by a signal while it waits for its recipe."""
+    recipe.touch()
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "sitecustomize.py").write_text(_WAITING)
+        command = [sys.executable, "-m", "fxbio", "train", str(recipe), "--out", str(out)]
+        environment = {**os.environ, "PYTHONPATH": folder}
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+        while not (Path(folder) / "reading").exists() and process.poll() is None:
+            time.sleep(0.01)
         process.send_signal(number)
         said = process.communicate(timeout=60)[1]
     return subprocess.CompletedProcess(command, process.returncode, stderr=said)
