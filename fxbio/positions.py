@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -96,6 +96,11 @@ _CONVERT: Mapping[str, Callable[[str], Scalar]] = {
     _TAG + "int": int,
     _TAG + "float": float,
     _TAG + "str": str,
+}
+_TAGS: Mapping[type[yaml.Node], Collection[str]] = {
+    yaml.ScalarNode: _CONVERT.keys(),
+    yaml.SequenceNode: (_TAG + "seq",),
+    yaml.MappingNode: (_TAG + "map",),
 }
 
 
@@ -207,12 +212,12 @@ class _Reader:
             )
 
     def _value(self, node: yaml.Node) -> Scalar | list[Node] | dict[str, Node]:
+        if node.tag not in _TAGS[type(node)]:
+            raise PolicyError(f"unknown tag '{node.tag}'", location=self.location(node))
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node)
         if isinstance(node, yaml.SequenceNode):
             return [self.read(item) for item in node.value]
-        if node.tag not in _CONVERT:
-            raise PolicyError(f"unknown tag '{node.tag}'", location=self.location(node))
         try:
             value = _CONVERT[node.tag](node.value)
             fault = _number_fault(value)

@@ -71,3 +71,17 @@ def test_python_values_have_the_bounds_of_files(value: float) -> None:
 def test_aliases_below_the_bound_are_spelled_out() -> None:
     plain = parse(bomb(3, width=4), "p.yaml").plain()
     assert plain == [[["x"] * 4] * 4] * 4
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["!foo {a: 1}", "!foo [1]", "!!set {a, b}", "!!omap [a: 1]", "!!map [1]", "!!seq {a: 1}"],
+)
+@pytest.mark.parametrize("read", READERS)
+def test_tags_of_lists_and_mappings_are_refused_as_those_of_words(read: object, text: str) -> None:
+    with pytest.raises(FxbioError, match=r"unknown tag|expected a (mapping|sequence)"):
+        read(text)  # type: ignore[operator]
+
+
+def test_the_tags_of_yaml_itself_are_taken() -> None:
+    assert parse("!!map {a: !!seq [!!str 1]}", "p.yaml").plain() == {"a": ["1"]}

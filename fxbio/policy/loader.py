@@ -201,6 +201,9 @@ def _load_rule(name: Node, options: Node | None) -> RuleChoice:
         make_rule(cls.name, values)
     except RuleError as error:
         raise _placed(error, _culprit(cls, given) or name.location) from error
+    except TypeError:  # a rule of the user's that calculates with what it was given
+        _check_types(cls, given)
+        raise
     _check_types(cls, given)
     return RuleChoice(cls.name, values, name.location)
 

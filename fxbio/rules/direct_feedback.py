@@ -13,7 +13,7 @@ from fxbio.errors import RuleError
 from fxbio.rules.base import rule
 from fxbio.rules.broadcast import BroadcastRule, ReceiverInfo
 from fxbio.rules.fan import WeightInfo
-from fxbio.rules.option_checks import check_share, check_word
+from fxbio.rules.option_checks import check_share, check_size, check_word
 from fxbio.rules.projection import Channel, Conv, Dense, Projection, Shared
 
 __all__ = ["DirectFeedback", "DirectRandomTargets"]
@@ -63,8 +63,8 @@ class DirectFeedback(BroadcastRule):
         check_word("projection", self.projection, get_args(Kind))
         if isinstance(self.init, str):
             check_word("init", self.init, get_args(Convention))
-        elif not self.init > 0:
-            raise RuleError(f"init must be a positive number or a convention, not {self.init}")
+        else:
+            check_size("init", self.init)
         check_share("density", self.density)
         if self.projection == "conv" and self.at != "input":
             raise RuleError(

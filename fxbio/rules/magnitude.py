@@ -29,7 +29,7 @@ from torch import Tensor
 
 from fxbio.errors import RuleError, did_you_mean
 from fxbio.rules.fan import WeightInfo
-from fxbio.rules.option_checks import check_word
+from fxbio.rules.option_checks import check_size, check_word
 
 __all__ = [
     "Distribution",
@@ -53,9 +53,7 @@ def check_magnitude(value: object) -> None:
     if isinstance(value, str) and value in allowed:
         return
     if isinstance(value, int | float) and not isinstance(value, bool):
-        if value > 0 and math.isfinite(value):
-            return
-        raise RuleError(f"magnitude must be positive, not {value}")
+        return check_size("magnitude", value)
     guess = did_you_mean(str(value), allowed)
     raise RuleError(
         f"unknown magnitude '{value}'",

@@ -8,10 +8,15 @@ from typing import TypeGuard
 
 from fxbio.errors import RuleError, did_you_mean
 
+_SIZES = (1e-30, 1e30)
+"""Of entries that float32 holds, and with them sums of a great many."""
+
 __all__ = [
     "check_coefficients",
+    "check_momentum",
     "check_positive",
     "check_share",
+    "check_size",
     "check_whole",
     "check_word",
     "names",
@@ -23,6 +28,20 @@ def check_coefficients(**values: object) -> None:
     for name, value in values.items():
         if not _is_number(value) or not math.isfinite(value) or value < 0:
             raise RuleError(f"{name} must be a number ≥ 0, not {value!r}")
+
+
+def check_momentum(name: str, value: object) -> None:
+    """Raise ``RuleError`` unless the value is in [0, 1)."""
+    if not _is_number(value) or not 0 <= value < 1:
+        raise RuleError(f"{name} must be at least 0 and below 1, not {value!r}")
+
+
+def check_size(name: str, value: object) -> None:
+    """Raise ``RuleError`` unless entries of feedback can have this size in float32."""
+    check_positive(name, value)
+    if not isinstance(value, int | float) or not _SIZES[0] <= value <= _SIZES[1]:
+        least, most = _SIZES
+        raise RuleError(f"{name} must be between {least:g} and {most:g}, not {value!r}")
 
 
 def check_positive(name: str, value: object) -> None:

@@ -11,10 +11,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from fxbio.errors import RuleError
 from fxbio.graph.site import OP_KINDS, OpKind
 from fxbio.rules.base import Family, Rule, rule
-from fxbio.rules.option_checks import check_positive, check_whole, check_word, names
+from fxbio.rules.option_checks import (
+    check_momentum,
+    check_positive,
+    check_whole,
+    check_word,
+    names,
+)
 
 __all__ = [
     "AuxiliaryTargets",
@@ -216,10 +221,7 @@ class DifferenceReconstruction(TargetRule):
         for name in ("sigma", "step", "feedback_lr"):
             check_positive(name, getattr(self, name))
         check_whole("iterations", self.iterations, least=0)
-        if not 0 <= self.feedback_momentum < 1:
-            raise RuleError(
-                f"feedback_momentum must be at least 0 and below 1, not {self.feedback_momentum}"
-            )
+        check_momentum("feedback_momentum", self.feedback_momentum)
 
     @property
     def top(self) -> Top:

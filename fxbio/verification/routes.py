@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -85,7 +86,10 @@ def _judge_unit(model: nn.Module, unit: Unit, rule: str, calls: list[Delivered])
     ]
     if not pairs:
         return _verdict(unit.name, rule, path="nothing learns there")
-    error = max(_difference(call, arrival) for call, arrival in pairs)
+    errors = [_difference(call, arrival) for call, arrival in pairs]
+    if not all(map(math.isfinite, errors)):
+        return _verdict(unit.name, rule, len(pairs), problem="the errors are not finite")
+    error = max(errors)
     tolerance = max(_TOLERANCE.get(call.output.dtype, 1e-4) for call, _ in pairs)
     alone = all(_alone(calls, arrival) for _, arrival in pairs)
     problem = None

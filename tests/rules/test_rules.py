@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,8 @@ import torch
 from torch import Tensor
 
 import fxbio
-from fxbio.errors import FxbioError, RuleError
+from fxbio.errors import FxbioError, PolicyError, RuleError
+from fxbio.policy.options import rule_options
 from fxbio.rules import Rule, WeightInfo, available_rules, base, find_rule, make_rule, rule
 from fxbio.rules.spec import format_spec, parse_spec, split_specs
 
@@ -264,3 +266,49 @@ def test_commas_inside_braces_do_not_separate_specs() -> None:
 def test_what_is_no_spec_is_refused(text: str) -> None:
     with pytest.raises(FxbioError, match=r"is not a spec|has no value"):
         parse_spec(text)
+
+
+RULE_OPTIONS = [
+    (name, option.name) for name, cls in available_rules().items() for option in rule_options(cls)
+]
+
+
+ODD_VALUES: list[Any] = [[], {}, [[1]], {"a": 1}, True, 1e300, -1e300, 10**15]
+
+
+@pytest.mark.parametrize(("name", "option"), RULE_OPTIONS)
+def test_an_option_is_taken_or_refused_whatever_it_is(name: str, option: str) -> None:
+    for value in ODD_VALUES:
+        policy = json.dumps({"version": 1, "default": {"rule": name, "with": {option: value}}})
+        try:
+            loaded = fxbio.Policy.from_yaml(f"{policy}\n")
+        except PolicyError:
+            continue
+        assert loaded.default.options == {option: value}
+
+
+@pytest.mark.parametrize("value", [1e300, 1e31, 1e-31])
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [("fa", "magnitude"), ("usf", "magnitude"), ("dfa", "init"), ("drtp", "init")],
+)
+def test_feedback_that_float32_cannot_hold_is_refused(name: str, option: str, value: float) -> None:
+    with pytest.raises(RuleError, match=f"{option} must be between 1e-30 and 1e\\+30"):
+        make_rule(name, {option: value})
+
+
+def test_an_option_that_a_plug_in_calculates_with_has_a_type(monkeypatch: Any) -> None:
+    monkeypatch.setattr(base, "_RULES", dict(base._RULES))
+
+    @rule("halved")
+    @dataclass(frozen=True)
+    class Halved(Rule):
+        share: float = 0.5
+
+        def __post_init__(self) -> None:
+            if not 0 < self.share < 1:
+                raise RuleError("a share")
+
+    policy = "version: 1\ndefault: {rule: halved, with: {share: [1]}}\n"
+    with pytest.raises(PolicyError, match=r"'share' of rule 'halved' cannot be \[1\]"):
+        fxbio.Policy.from_yaml(policy)
