@@ -29,7 +29,7 @@ def print_result(renderable: RenderableType) -> None:
     plain = Console(file=stream, width=_PIPE_WIDTH, color_system=None, highlight=False)
     plain.print(renderable, markup=False)
     for line in stream.getvalue().splitlines():
-        click.echo(line.rstrip())
+        click.echo(_printable(line.rstrip()))
 
 
 def print_json(value: object) -> None:
@@ -39,4 +39,9 @@ def print_json(value: object) -> None:
 
 def log(message: str) -> None:
     """A line about progress, on stderr."""
-    click.echo(message, err=True)
+    click.echo(_printable(message), err=True)
+
+
+def _printable(text: str) -> str:
+    """Names of files may hold bytes that are no text, which no stream can encode."""
+    return text.encode("utf-8", "backslashreplace").decode()

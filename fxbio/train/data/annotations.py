@@ -29,9 +29,8 @@ class CocoAnnotations:
     category_ids: tuple[int, ...]
     """Ids of the categories in the file, rising."""
 
-    shift: int
-    """A label is the id of a category plus this: 1 where there is an id 0, which is background to
-    a detector."""
+    category_labels: tuple[int, ...]
+    """The label of each of them, above 0, which is background to a detector."""
 
     first: NDArray[np.int64]
     """Where the boxes of each image begin, and at the end how many boxes there are."""

@@ -91,6 +91,7 @@ def _source(
     config: DataConfig, halves: Split, classes: tuple[str, ...], augment: str = "none"
 ) -> DataSource:
     for half in halves:
+        _check_labels(half.labels, classes)
         half.images = _in_channels(half.images, config.channels)
     train, val = halves
     on_train, on_val = classification_transforms(config, _look(train.images, augment))
@@ -104,6 +105,16 @@ def _source(
             for name, half in (("train", train), ("val", val))
         ),
     )
+
+
+def _check_labels(labels: Tensor, classes: tuple[str, ...]) -> None:
+    if not len(labels):
+        raise DataError("there are no images in one half of the data set")
+    if int(labels.max()) >= len(classes):
+        raise DataError(
+            f"a label is {int(labels.max())}, but there are {len(classes)} classes, from 0",
+            help="fetch the files again",
+        )
 
 
 def _in_channels(images: Tensor, channels: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,7 +79,7 @@ def open_coco(config: DataConfig) -> DataSource:
     findings = [
         *_describe("train", train, train_notes),
         *_describe("val", val, val_notes),
-        *_shifted(names),
+        *_renamed(train),
     ]
     missing = [_missing(folder, half) for folder, half in zip(folders, (train, val), strict=True)]
     if missing[1] or (missing[0] and config.on_bad_image == "error"):
@@ -92,7 +93,7 @@ def open_coco(config: DataConfig) -> DataSource:
     return DataSource(
         train=PreparedSet(readable, on_train),
         val=PreparedSet(CocoSet(folders[1], val, np.arange(len(val))), on_val),
-        classes=_classes(names),
+        classes=_classes(names, train),
         task="detection",
         findings=tuple(findings),
         skipped=skipped,
@@ -135,15 +136,22 @@ def _check_categories(train: dict[int, str], val: dict[int, str], root: Path) ->
     )
 
 
-def _classes(names: dict[int, str]) -> tuple[str, ...]:
-    shift = int(0 in names)
-    known = {id_ + shift: name for id_, name in names.items()}
+def _classes(names: dict[int, str], found: CocoAnnotations) -> tuple[str, ...]:
+    labels = zip(found.category_ids, found.category_labels, strict=True)
+    known = {label: names[id_] for id_, label in labels}
     return ("background", *(known.get(label, "N/A") for label in range(1, max(known) + 1)))
 
 
-def _shifted(names: dict[int, str]) -> Iterator[str]:
-    if 0 in names:
+def _renamed(found: CocoAnnotations) -> Iterator[str]:
+    if found.category_ids == found.category_labels:
+        return
+    if found.category_labels[-1] == found.category_ids[-1] + 1:
         yield "a category has the id 0, the background of detectors: labels are the ids plus 1"
+    else:
+        yield (
+            f"category ids go up to {found.category_ids[-1]:,}: labels count the categories, "
+            "in the order of their ids"
+        )
 
 
 def _describe(half: str, found: CocoAnnotations, notes: tuple[str, ...]) -> Iterator[str]:
@@ -158,7 +166,9 @@ def _missing(folder: Path, half: CocoAnnotations) -> list[str]:
     there = {path.name for path in folder.iterdir()}
     names = (half.files[number] for number in range(len(half)))
     return [
-        str(folder / name) for name in names if name not in there and not (folder / name).exists()
+        str(folder / name)
+        for name in names
+        if name not in there and not os.path.exists(folder / name)  # False for names of no file
     ]
 
 

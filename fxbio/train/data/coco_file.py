@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,19 @@ from numpy.typing import NDArray
 from fxbio.errors import DataError, Location
 from fxbio.reading import read_json
 from fxbio.train.data.annotations import CocoAnnotations
+from fxbio.train.data.coco_values import (
+    category_labels,
+    checked_id,
+    id_array,
+    image_sizes,
+    whole,
+)
 from fxbio.train.data.packed import PackedStrings
 from fxbio.train.data.paths import some
 
 __all__ = ["read_coco"]
 
+_FARTHEST = 1e30
 _LONGEST_LINE = 200
 """Annotation files are mostly one line, too long to be shown."""
 
@@ -34,8 +42,9 @@ def read_coco(path: Path) -> tuple[CocoAnnotations, dict[int, str], tuple[str, .
         DataError: when the file cannot be understood.
     """
     data = _load(path)
-    images = dict(sorted(_by_id(data, "images", path).items(), key=_rank))
-    names = {int(id_): str(item["name"]) for id_, item in _by_id(data, "categories", path).items()}
+    images = dict(sorted(_by_id(data, "images", path, checked_id).items(), key=_rank))
+    categories = _by_id(data, "categories", path, whole)
+    names = {id_: str(item["name"]) for id_, item in categories.items()}
     if not names or min(names) < 0:
         raise DataError(f"{path} needs categories with ids of 0 and above", notes=[some(names)])
     position = {id_: number for number, id_ in enumerate(images)}
@@ -46,16 +55,16 @@ def read_coco(path: Path) -> tuple[CocoAnnotations, dict[int, str], tuple[str, .
     findings = _findings(boxes, known_image, known_category)
     numbers = np.array([position.get(id_, -1) for id_ in boxes.image_ids], dtype=np.int64)[kept]
     order = np.argsort(numbers, kind="stable")
-    shift = int(0 in names)
+    labels = category_labels(names)
     annotations = CocoAnnotations(
-        files=PackedStrings(str(item["file_name"]) for item in images.values()),
-        image_ids=np.array(list(images)),
+        files=_files(images.values(), path),
+        image_ids=id_array(list(images)),
         sizes=_sizes(images.values(), path),
-        category_ids=tuple(sorted(names)),
-        shift=shift,
+        category_ids=tuple(labels),
+        category_labels=tuple(labels.values()),
         first=np.searchsorted(numbers[order], np.arange(len(images) + 1)),
         boxes=boxes.boxes[kept][order],
-        labels=boxes.category_ids[kept][order] + shift,
+        labels=_labels(boxes.category_ids[kept][order], labels),
         crowd=boxes.crowd[kept][order],
         areas=boxes.areas[kept][order],
     )
@@ -67,12 +76,25 @@ def _rank(image: tuple[Any, object]) -> tuple[bool, Any]:
     return isinstance(image[0], str), image[0]
 
 
-def _sizes(images: Collection[dict[str, Any]], path: Path) -> NDArray[np.int64]:
-    sizes = [(image.get("width") or 0, image.get("height") or 0) for image in images]
+def _files(images: Collection[dict[str, Any]], path: Path) -> PackedStrings:
     try:
-        return np.array(sizes, dtype=np.int64).reshape(-1, 2)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"a width or height in images of {path} is no number") from error
+        return PackedStrings(str(image["file_name"]) for image in images)
+    except UnicodeEncodeError as error:
+        raise DataError(f"a file_name in images of {path} is the name of no file") from error
+
+
+def _sizes(images: Collection[dict[str, Any]], path: Path) -> NDArray[np.int64]:
+    try:
+        return image_sizes(images)
+    except ValueError as error:
+        raise DataError(
+            f"a width or height in images of {path} is no number of pixels", notes=[str(error)]
+        ) from error
+
+
+def _labels(ids: NDArray[np.int64], labels: dict[int, int]) -> NDArray[np.int64]:
+    known = np.array(list(labels), dtype=np.int64)  # rising
+    return np.array(list(labels.values()), dtype=np.int64)[np.searchsorted(known, ids)]
 
 
 class _Boxes:
@@ -80,35 +102,41 @@ class _Boxes:
 
     def __init__(self, items: list[dict[str, Any]], path: Path) -> None:
         try:
-            self.ids = [item["id"] for item in items]
-            self.image_ids = [item["image_id"] for item in items]
-            self.category_ids = np.array([item["category_id"] for item in items], dtype=np.int64)
+            self.ids = [checked_id(item["id"]) for item in items]
+            self.image_ids = [checked_id(item["image_id"]) for item in items]
+            categories = [whole(item["category_id"]) for item in items]
             boxes = np.array([item["bbox"] for item in items], dtype=np.float64)
-        except (KeyError, TypeError, ValueError) as error:
-            raise _broken_annotation(items, path) from error
-        self.boxes = boxes.reshape(-1, 4)
-        crowd = [bool(item.get("iscrowd", 0)) for item in items]
+            self.boxes = boxes.reshape(len(items), 4)
+            sides = self.boxes[:, 2] * self.boxes[:, 3]
+            areas = [item.get("area", side) for item, side in zip(items, sides, strict=True)]
+            self.areas = np.array(areas, dtype=np.float64).reshape(len(items))
+            crowd = [bool(item.get("iscrowd", 0)) for item in items]
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise _broken_annotation(items, path, error) from error
+        self.category_ids = np.array(categories, dtype=np.int64)
         self.crowd = np.array(crowd, dtype=np.bool_)
-        sides = self.boxes[:, 2] * self.boxes[:, 3]
-        areas = [item.get("area", side) for item, side in zip(items, sides, strict=True)]
-        self.areas = np.array(areas, dtype=np.float64)
 
     @property
     def finite(self) -> NDArray[np.bool_]:
-        """False where a number is infinite, or none."""
-        found: NDArray[np.bool_] = np.logical_and.reduce(np.isfinite(self.boxes), axis=1)
+        """False where a number is infinite or none, or float32 has none that is near it."""
+        numbers = np.column_stack([self.boxes, self.areas])
+        found: NDArray[np.bool_] = np.logical_and.reduce(np.abs(numbers) < _FARTHEST, axis=1)
         return found
 
 
-def _broken_annotation(items: list[Any], path: Path) -> DataError:
+def _broken_annotation(items: list[Any], path: Path, cause: Exception) -> DataError:
     """Which annotation it is, found the slow way."""
     for number, item in enumerate(items):
+        if not isinstance(item, dict):
+            return DataError(f"annotation {number} of {path} is no mapping")
         missing = {"id", "image_id", "category_id", "bbox"} - set(item)
         if missing:
             return DataError(f"annotation {number} of {path} has no {', '.join(sorted(missing))}")
-        if len(item["bbox"]) != 4:
+        if not isinstance(item["bbox"], list) or len(item["bbox"]) != 4:
             return DataError(f"annotation {number} of {path} has the bbox {item['bbox']}")
-    return DataError(f"the annotations of {path} are not numbers where they should be")
+    return DataError(
+        f"the annotations of {path} are not numbers where they should be", notes=[str(cause)]
+    )
 
 
 def _findings(
@@ -171,20 +199,28 @@ def _leaves(name: str) -> bool:
     return os.path.isabs(name) or Path(os.path.normpath(name)).parts[:1] == ("..",)
 
 
-def _by_id(data: dict[str, Any], kind: str, path: Path) -> dict[Any, dict[str, Any]]:
+def _by_id(
+    data: dict[str, Any], kind: str, path: Path, checked: Callable[[object], Any]
+) -> dict[Any, dict[str, Any]]:
     name = "file_name" if kind == "images" else "name"
     found: dict[Any, dict[str, Any]] = {}
     for number, item in enumerate(data[kind]):
+        if not isinstance(item, dict):
+            raise DataError(f"{kind}[{number}] of {path} is no mapping")
         missing = {"id", name} - set(item)
         if missing:
             raise DataError(f"{kind}[{number}] of {path} has no {', '.join(sorted(missing))}")
-        if item["id"] in found:
-            raise DataError(f"{path}: the id {item['id']} occurs twice in {kind}")
+        try:
+            id_ = checked(item["id"])
+        except ValueError as error:
+            raise DataError(f"{kind}[{number}] of {path} has a wrong id: {error}") from error
+        if id_ in found:
+            raise DataError(f"{path}: the id {id_} occurs twice in {kind}")
         if kind == "images" and _leaves(str(item[name])):
             raise DataError(
                 f"{kind}[{number}] of {path} has the file_name {item[name]!r:.200}, which leaves "
                 "the folder of the images",
                 help="write names relative to that folder, without '..'",
             )
-        found[item["id"]] = item
+        found[id_] = item
     return found

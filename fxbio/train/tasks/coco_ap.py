@@ -77,7 +77,7 @@ def _reference(truth: CocoAnnotations) -> COCO:
     coco.dataset = {
         "info": {},
         "images": [{"id": image + 1} for image in range(len(truth))],
-        "categories": [{"id": id_ + truth.shift} for id_ in truth.category_ids],
+        "categories": [{"id": label} for label in truth.category_labels],
         "annotations": [
             {
                 "id": number + 1,

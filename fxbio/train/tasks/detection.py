@@ -150,7 +150,8 @@ class CocoEvaluator:
         """All predictions with the ids of the annotation file, as COCO's servers take them."""
         found = Detections.joined(self._found)
         ids = self.truth.image_ids[found.images].tolist()
-        categories = (found.labels - self.truth.shift).tolist()
+        of_label = dict(zip(self.truth.category_labels, self.truth.category_ids, strict=True))
+        categories = [of_label[label] for label in found.labels.tolist()]
         columns = (ids, categories, found.boxes.tolist(), found.scores.tolist())
         return [
             {"image_id": id_, "category_id": category, "bbox": box, "score": score}
@@ -165,8 +166,7 @@ class CocoEvaluator:
             raise DataError(f"the evaluation saw {distinct:,} of {len(self.truth):,} images")
 
     def _known(self, found: Detections) -> Detections:
-        labels = np.array(self.truth.category_ids) + self.truth.shift
-        known = np.isin(found.labels, labels)
+        known = np.isin(found.labels, self.truth.category_labels)
         unknown = int((~known).sum())
         if unknown:
             self._notes.append(f"{unknown:,} detections of labels that no category has are dropped")

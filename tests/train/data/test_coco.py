@@ -14,6 +14,8 @@ from PIL import Image
 from fxbio.errors import DataError
 from fxbio.train.data import DataConfig, DataSource, open_data
 from fxbio.train.data.aspect import aspect_groups
+from fxbio.train.data.coco_values import id_array
+from fxbio.train.tasks.detection import CocoEvaluator
 
 Edit = Callable[[dict[str, Any]], None]
 SIZES = ((30, 20), (20, 30), (25, 25))
@@ -220,7 +222,10 @@ def test_a_category_with_id_0_is_no_background(write: Callable[..., Path]) -> No
         (lambda data: data["images"][0].pop("file_name"), r"images\[0\] of .* has no file_name"),
         (lambda data: data["annotations"][1].pop("bbox"), "annotation 1 of .* has no bbox"),
         (_set("annotations", 1, bbox=[1, 2, 3]), r"annotation 1 of .* has the bbox \[1, 2, 3\]"),
-        (_set("images", 1, width="wide"), "a width or height in images of .* is no number"),
+        (
+            _set("images", 1, width="wide"),
+            "a width or height in images .* is no number of pixels",
+        ),
         (_set("images", 1, id=1), "the id 1 occurs twice in images"),
         *(
             (
@@ -236,6 +241,75 @@ def test_a_category_with_id_0_is_no_background(write: Callable[..., Path]) -> No
 def test_what_is_refused(write: Callable[..., Path], edit: Edit, message: str) -> None:
     with pytest.raises(DataError, match=message):
         opened(write(edit))
+
+
+@pytest.mark.parametrize(
+    "value", [None, [1], {}, True, float("nan"), "x", "\ud800", 1.7, -1, 10**30], ids=ascii
+)
+@pytest.mark.parametrize(
+    ("where", "key"),
+    [
+        ("images", "id"),
+        ("images", "width"),
+        ("images", "file_name"),
+        ("categories", "id"),
+        ("annotations", "id"),
+        ("annotations", "image_id"),
+        ("annotations", "category_id"),
+        ("annotations", "bbox"),
+        ("annotations", "area"),
+    ],
+)
+def test_values_of_any_type_are_taken_or_refused(
+    write: Callable[..., Path], where: str, key: str, value: object
+) -> None:
+    """What is taken are the boxes of a sound file, or fewer."""
+    try:
+        source = opened(write(_set(where, 0, **{key: value})))
+    except DataError:
+        return
+    annotations = source.annotations
+    assert annotations is not None
+    assert set(annotations.labels.tolist()) <= {1, 3}
+    assert np.isfinite(annotations.boxes).all()
+    assert np.isfinite(annotations.areas).all()
+
+
+@pytest.mark.parametrize("item", [5, None, [], "id name file_name", "abc"], ids=str)
+@pytest.mark.parametrize("where", ["images", "annotations", "categories"])
+def test_items_that_are_no_mappings_are_refused(
+    write: Callable[..., Path], where: str, item: object
+) -> None:
+    with pytest.raises(DataError, match=r"(images|annotation|categories).* is no mapping"):
+        opened(write(lambda data: data[where].append(item)))
+
+
+@pytest.mark.parametrize("id_", [3_000_000, 10**12, 2**63 - 1])
+def test_a_large_category_id_makes_no_classes(write: Callable[..., Path], id_: int) -> None:
+    def edit(data: dict[str, Any]) -> None:
+        data["categories"][1]["id"] = id_
+        for box in data["annotations"]:
+            box["category_id"] = id_ if box["category_id"] == 3 else box["category_id"]
+
+    source = opened(write(both=edit))
+    assert source.classes == ("background", "cat", "dog")
+    assert source.findings[-1].endswith("in the order of their ids")
+    truth = source.annotations
+    assert truth is not None
+    assert truth.labels.tolist() == [1, 2, 2]
+    evaluator = CocoEvaluator(truth, partial=True)
+    boxes = torch.tensor([[0.0, 0.0, 20.0, 30.0]])
+    found = {"boxes": boxes, "labels": torch.tensor([2]), "scores": torch.tensor([0.9])}
+    evaluator.update([found], ([], [{"image": torch.tensor(1)}]))
+    assert evaluator.merge()["AP"] == pytest.approx(1.0)
+    assert evaluator.predictions() == [
+        {"image_id": 2, "category_id": id_, "bbox": [0, 0, 20, 30], "score": pytest.approx(0.9)}
+    ]
+
+
+def test_ids_come_back_as_they_were() -> None:
+    for ids in ([1, 2], [1, "a"], ["a", "b"], [1, 10**30], [2**63, -1], [1.5, 2]):
+        assert id_array(ids).tolist() == ids
 
 
 def test_broken_json_is_pointed_at(write: Callable[..., Path]) -> None:

@@ -86,10 +86,30 @@ def cut(content: bytes) -> bytes:
         (False, cut, "has 9,401 bytes behind its header, which speaks of 9,408"),
         (False, lambda content: b"<html>not found</html>", "is no file of bytes in the idx format"),
         (False, lambda content: b"", "is no file of bytes in the idx format"),
+        (False, lambda content: content + b"x", "has more bytes behind its header"),
+        (
+            True,
+            lambda content: gzip.compress(bytes(2**24)),
+            "is no file of bytes in the idx format",
+        ),
+        (
+            True,
+            lambda content: gzip.compress(gzip.decompress(content) + bytes(2**24)),
+            "has more bytes behind its header",
+        ),
+        (
+            False,
+            lambda content: content[:4] + b"\xff" * 12 + content[16:],
+            "speaks of 79,228,162,458,924,105,385,300,197,375 bytes",
+        ),
         (False, lambda content: idx(PIXELS["t10k"]), "have the shapes (5, 28, 28) and (12,)"),
         (True, cut, "cannot be unpacked"),
         (True, lambda content: b"<html>not found</html>", "cannot be unpacked"),
-        (True, lambda content: content[:20] + b"\xff" * 20 + content[40:], "cannot be unpacked"),
+        (
+            True,
+            lambda content: content[:2000] + b"\xff" * 20 + content[2020:],
+            "cannot be unpacked",
+        ),
     ],
 )
 def test_files_of_mnist_that_are_damaged(
@@ -101,6 +121,21 @@ def test_files_of_mnist_that_are_damaged(
     said = refusal("mnist", tmp_path)
     assert said.startswith(str(path))
     assert message in said
+
+
+@pytest.mark.parametrize("half", ["train", "t10k"])
+def test_labels_of_no_class_are_refused(half: str, tmp_path: Path) -> None:
+    write_mnist(tmp_path)
+    path = tmp_path / f"{half}-labels-idx1-ubyte"
+    path.write_bytes(path.read_bytes()[:-1] + b"\x0a")
+    assert "a label is 10, but there are 10 classes, from 0" in refusal("mnist", tmp_path)
+
+
+def test_a_half_of_mnist_without_images_is_refused(tmp_path: Path) -> None:
+    write_mnist(tmp_path)
+    for name, array in (("images-idx3", PIXELS), ("labels-idx1", LABELS)):
+        (tmp_path / f"t10k-{name}-ubyte").write_bytes(idx(array["t10k"][:0]))
+    assert "no images in one half" in refusal("mnist", tmp_path)
 
 
 def test_a_file_of_mnist_that_is_missing(tmp_path: Path) -> None:
