@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fxbio.cli.console import log, print_result
+from fxbio.cli.options import NamedPath
 
 if TYPE_CHECKING:
     from fxbio.study.ablation.cluster import ClusterName
@@ -20,11 +21,11 @@ ABLATE_EXIT_CODES = """Exit codes: 0 done; 1 failed; 2 wrong usage, study, recip
 
 
 @click.command("ablate", short_help="Train a model under many policies.", epilog=ABLATE_EXIT_CODES)
-@click.argument("study_file", metavar="STUDY", type=click.Path(path_type=Path))
+@click.argument("study_file", metavar="STUDY", type=NamedPath(path_type=Path))
 @click.option(
     "--out",
     "-o",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=NamedPath(file_okay=False, path_type=Path),
     help="Folder of the study.  [default: studies/STUDY]",
 )
 @click.option(

@@ -9,7 +9,7 @@ import click
 
 from fxbio.cli.console import log, print_json, print_result
 from fxbio.cli.main import EXIT_CODES
-from fxbio.cli.options import json_option
+from fxbio.cli.options import NamedPath, json_option
 
 if TYPE_CHECKING:
     from fxbio.train.data.base import DataName, DataSource
@@ -33,7 +33,7 @@ def command() -> None:
 
 @command.command("make", epilog=EXIT_CODES)
 @click.argument("kind", type=click.Choice(list(_KINDS)))
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=NamedPath(path_type=Path))
 @click.option(
     "--images",
     type=click.IntRange(min=1),
@@ -61,7 +61,7 @@ def make(kind: str, out: Path, images: int | None, size: int | None, seed: int) 
 
 
 @command.command("check", epilog=EXIT_CODES)
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("path", type=NamedPath(path_type=Path))
 @click.option("--read", is_flag=True, help="Read every image too, which takes a while.")
 @json_option
 @click.pass_context

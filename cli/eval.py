@@ -8,7 +8,7 @@ import click
 
 from fxbio.cli.console import log, print_json
 from fxbio.cli.main import EXIT_CODES
-from fxbio.cli.options import json_option, trust_option
+from fxbio.cli.options import NamedPath, json_option, trust_option
 
 __all__ = ["command"]
 
@@ -16,7 +16,7 @@ _KEPT = ("best", "last")
 
 
 @click.command("eval", short_help="Evaluate a run.", epilog=EXIT_CODES)
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=NamedPath(path_type=Path))
 @click.argument("overrides", metavar="[KEY=VALUE]...", nargs=-1)
 @click.option(
     "--checkpoint",
@@ -27,7 +27,7 @@ _KEPT = ("best", "last")
 )
 @click.option(
     "--predictions",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=NamedPath(dir_okay=False, path_type=Path),
     help="Write the boxes of a detector to this file, as COCO's servers take them.",
 )
 @trust_option

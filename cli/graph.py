@@ -9,7 +9,7 @@ import click
 
 from fxbio.cli.console import log
 from fxbio.cli.main import EXIT_CODES
-from fxbio.cli.options import MODEL_HELP, ModelRequest, model_options
+from fxbio.cli.options import MODEL_HELP, ModelRequest, NamedPath, model_options
 from fxbio.cli.subject import load_subject, own_policy_option
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ __all__ = ["command"]
 @click.option(
     "--out",
     "-o",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=NamedPath(dir_okay=False, path_type=Path),
     required=True,
     help="File to write; its ending says the format: .svg, .html, .dot, .mmd or .png.",
 )

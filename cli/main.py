@@ -98,7 +98,7 @@ def report(error: Exception) -> int:
     """Print an error the way compilers do; gives the exit code that it calls for."""
     click.secho("error", fg="red", bold=True, nl=False, err=True)
     if isinstance(error, OSError):
-        click.echo(f": {_shortened(error)}", err=True)
+        click.echo(f": {_shortened(_of_the_system(error))}", err=True)
     elif isinstance(error, MemoryError):
         click.echo(": there is not enough memory for that", err=True)
     elif isinstance(error, FxbioError):
@@ -108,6 +108,15 @@ def report(error: Exception) -> int:
         click.echo(f": unexpected {type(error).__name__}: {_shortened(error)}", err=True)
         click.echo("  = help: see where it comes from with: fxbio --debug ...", err=True)
     return exit_code(error)
+
+
+def _of_the_system(error: OSError) -> str:
+    """Which command could not go on, at which file, and why."""
+    context = click.get_current_context(silent=True)
+    command = f"fxbio {(context and context.invoked_subcommand) or ''}".strip()
+    if error.filename is None:
+        return f"{command} cannot go on: {error}"
+    return f"{command} cannot go on at '{os.fsdecode(error.filename)}': {error.strerror}"
 
 
 def _shortened(error: object, limit: int = 1000) -> str:

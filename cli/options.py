@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MODEL_HELP",
     "ModelRequest",
+    "NamedPath",
     "json_option",
     "load_plugins",
     "model_options",
@@ -32,7 +34,23 @@ MODEL_HELP = """MODEL is model.py (its build_model(), model(), or only model cla
 torchvision:resnet18, torchvision:detection/retinanet_resnet50_fpn, timm:NAME,
 package.module:factory, or the bare name of a torchvision model. Python files are run."""
 
-_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+class NamedPath(click.Path):
+    """A path as in click, but not the empty one, which is the working directory to ``Path``.
+
+    What is to be a folder may be nothing else; click refuses regular files alone.
+    """
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """As in click."""
+        if not os.fspath(value):
+            self.fail("it is empty: name a file or a folder", param, ctx)
+        if not self.file_okay and os.path.exists(value) and not os.path.isdir(value):
+            self.fail(f"'{value}' is no folder", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+_FILE = NamedPath(exists=True, dir_okay=False, path_type=Path)
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,13 @@ import click
 
 from fxbio.cli.console import log, print_json, print_result
 from fxbio.cli.main import EXIT_CODES
-from fxbio.cli.options import json_option
+from fxbio.cli.options import NamedPath, json_option
 
 __all__ = ["command"]
 
 
 @click.command("report", short_help="Render the results of a study.", epilog=EXIT_CODES)
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=NamedPath(path_type=Path))
 @click.option("--png", is_flag=True, help="Write the plots as PNG too; needs fxbio[png].")
 @json_option
 def command(folder: Path, png: bool, as_json: bool) -> None:

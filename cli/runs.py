@@ -10,7 +10,7 @@ import click
 
 from fxbio.cli.console import log, print_json, print_result
 from fxbio.cli.main import EXIT_CODES
-from fxbio.cli.options import json_option
+from fxbio.cli.options import NamedPath, json_option
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ __all__ = ["command"]
     "folder",
     metavar="[FOLDER]",
     default="runs",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    type=NamedPath(exists=True, file_okay=False, path_type=Path),
 )
 @json_option
 def command(folder: Path, as_json: bool) -> None:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fxbio.cli.options import NamedPath
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -19,7 +21,7 @@ own_policy_option = click.option(
     "--policy",
     "-p",
     "policy_file",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=NamedPath(exists=True, dir_okay=False, path_type=Path),
     help="The policy, for a MODEL; a FOLDER has its own.",
 )
 

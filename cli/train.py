@@ -14,6 +14,7 @@ import click
 
 from fxbio.cli.console import log
 from fxbio.cli.main import exit_code
+from fxbio.cli.options import NamedPath
 from fxbio.errors import FxbioError, ProcessError
 from fxbio.train.output.folder import RunFolder
 from fxbio.train.output.unbegun import leave_unbegun
@@ -37,12 +38,12 @@ so the run's status.json says it too."""
 
 
 @click.command("train", short_help="Train a model as a recipe says.", epilog=TRAIN_EXIT_CODES)
-@click.argument("recipe_file", metavar="RECIPE", type=click.Path(path_type=Path))
+@click.argument("recipe_file", metavar="RECIPE", type=NamedPath(path_type=Path))
 @click.argument("overrides", metavar="[KEY=VALUE]...", nargs=-1)
 @click.option(
     "--out",
     "-o",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=NamedPath(file_okay=False, path_type=Path),
     help="Folder of the run.  [default: runs/RECIPE]",
 )
 @click.option(

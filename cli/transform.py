@@ -14,6 +14,7 @@ from fxbio.cli.observer import pass_observers, show_plan
 from fxbio.cli.options import (
     MODEL_HELP,
     ModelRequest,
+    NamedPath,
     json_option,
     model_options,
     policy_option,
@@ -36,7 +37,7 @@ __all__ = ["command"]
     "--out",
     "-o",
     "out",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=NamedPath(file_okay=False, path_type=Path),
     help="Folder to write.  [default: MODEL-POLICY]",
 )
 @click.option("--overwrite", is_flag=True, help="Replace the folder if it exists.")

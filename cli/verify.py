@@ -9,7 +9,7 @@ import click
 
 from fxbio.cli.console import print_json, print_result
 from fxbio.cli.main import EXIT_CODES
-from fxbio.cli.options import MODEL_HELP, ModelRequest, json_option, model_options
+from fxbio.cli.options import MODEL_HELP, ModelRequest, NamedPath, json_option, model_options
 from fxbio.cli.subject import load_subject
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ __all__ = ["command"]
     "--policy",
     "-p",
     "policy_file",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=NamedPath(exists=True, dir_okay=False, path_type=Path),
     help="The policy, for a MODEL; a FOLDER has its own.",
 )
 @json_option

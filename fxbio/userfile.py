@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import TypeVar
 
 from fxbio.errors import FxbioError, Location
+from fxbio.reading import require_regular_file
 
 __all__ = ["anchored", "anchored_path", "import_file", "in_user_code", "user_location"]
 
@@ -49,11 +50,7 @@ def import_file(path: Path, error: type[FxbioError]) -> ModuleType:
     Raises:
         FxbioError: of the class ``error``, when there is no such file or it raises.
     """
-    if "\0" in str(path):
-        raise error(f"{str(path)!r} cannot be the name of a file")
-    path = Path(os.path.realpath(path))  # Path.resolve() raises in a loop of links
-    if not path.is_file():
-        raise error(f"there is no file '{path}'", help=_neighbours(path))
+    path = _existing(path, error)
     folder = str(path.parent)
     if folder not in sys.path:
         sys.path.insert(0, folder)
@@ -76,6 +73,16 @@ def import_file(path: Path, error: type[FxbioError]) -> ModuleType:
         del sys.modules[name]
         raise
     return module
+
+
+def _existing(path: Path, error: type[FxbioError]) -> Path:
+    try:
+        require_regular_file(path)
+    except FileNotFoundError as cause:
+        raise error(f"there is no file '{path}'", help=_neighbours(path)) from cause
+    except OSError as cause:
+        raise error(f"'{path}' cannot be run: {cause.strerror or cause}") from cause
+    return path.resolve()
 
 
 def in_user_code(call: Callable[[], T], doing: str, error: type[FxbioError]) -> T:

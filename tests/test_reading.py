@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -14,12 +15,15 @@ from torch import nn
 
 from fxbio.cli.main import cli
 from fxbio.errors import ConfigError, ModelError, PolicyError, TrainError
+from fxbio.pictures import draw, save
 from fxbio.policy.loader import read_policy
 from fxbio.reading import parse_json, read_text
+from fxbio.reference import load_reference
 from fxbio.reference.weights import load_weights
 from fxbio.train.config import load_recipe
 from fxbio.train.data.folder import FolderSet
 from fxbio.train.data.images import BadImageError, read_image
+from fxbio.train.output.folder import write_text
 from fxbio.train.state.files import read_checkpoint
 
 
@@ -129,3 +133,79 @@ def test_weights_without_dense_values_are_refused(
     torch.save({**state, name: convert(state[name])}, tmp_path / "w.pt")
     with pytest.raises(ModelError, match="dense"):
         load_weights(nn.Linear(2, 2), tmp_path / "w.pt")
+
+
+COMMANDS_WITH_A_FOLDER = [["runs"], ["train", "r.yaml", "-o"], ["ablate", "s.yaml", "-o"]]
+
+
+@pytest.mark.parametrize("command", COMMANDS_WITH_A_FOLDER, ids=lambda command: command[0])
+@pytest.mark.parametrize("name", ["", "/dev/null", "pipe"])
+def test_what_is_no_folder_is_wrong_usage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str], name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe")
+    result = CliRunner().invoke(cli, [*command, name])
+    assert result.exit_code == 2
+    assert ("it is empty" if not name else "is no folder") in result.output
+    assert os.listdir() == ["pipe"]
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink("/dev/null", path)])
+def test_nothing_is_written_into_what_is_no_file(
+    tmp_path: Path, make: Callable[[Path], None]
+) -> None:
+    path = tmp_path / "a.svg"
+    make(path)
+    picture = draw(nn.Linear(2, 2), None, torch.ones(1, 2))
+    with pytest.raises(ConfigError, match=r"written.* it is a (named pipe|folder|device)"):
+        save(picture, path)
+    if not path.is_symlink():  # which write_text replaces, wherever it leads
+        with pytest.raises(ConfigError, match=r"written.* it is a (named pipe|folder)"):
+            write_text(path, "text")
+    assert os.listdir(tmp_path) == ["a.svg"]
+
+
+def test_a_picture_that_cannot_be_written_leaves_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, data: bytes) -> int:
+        path.open("wb").close()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    path = tmp_path / "a.svg"
+    path.write_text("before")
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(ConfigError, match="No space left on device"):
+        save(draw(nn.Linear(2, 2), None, torch.ones(1, 2)), path)
+    assert (path.read_text(), os.listdir(tmp_path)) == ("before", ["a.svg"])
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (PermissionError(13, "Permission denied", "/x/y"), " at '/x/y': Permission denied"),
+        (OSError(28, "No space left on device"), ": [Errno 28] No space left on device"),
+    ],
+)
+def test_an_error_of_the_system_says_which_command_could_not_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError, says: str
+) -> None:
+    def fail(folder: Path) -> None:
+        raise error
+
+    monkeypatch.setattr("fxbio.train.output.listing.list_runs", fail)
+    result = CliRunner().invoke(cli, ["runs", str(tmp_path)])
+    assert result.exit_code == 1
+    assert result.output == f"error: fxbio runs cannot go on{says}\n"
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_a_python_file_that_is_none_is_not_run(
+    tmp_path: Path, make: Callable[[Path], None]
+) -> None:
+    path = tmp_path / "model.py"
+    make(path)
+    for reference in (str(path), f"{path}:build"):
+        with pytest.raises(ModelError, match=r"cannot be run: it is a (named pipe|folder)"):
+            load_reference(reference)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from fxbio.pictures.mermaid import mermaid
 from fxbio.pictures.picture import Picture
 from fxbio.pictures.png import converter, png
 from fxbio.pictures.svg import svg
+from fxbio.reading import require_regular_file
 
 __all__ = ["FORMATS", "check_format", "save"]
 
@@ -40,12 +42,24 @@ def save(picture: Picture, path: str | Path) -> None:
     content = FORMATS[path.suffix.lower()](picture)
     data = content if isinstance(content, bytes) else content.encode()
     try:
-        path.write_bytes(data)
+        _write(data, Path(os.path.realpath(path)))
     except OSError as error:
         raise ConfigError(
-            f"the picture cannot be written to '{path}': {error.strerror}",
+            f"the picture cannot be written to '{path}': {error.strerror or error}",
             help="name a file in a folder that exists and can be written",
         ) from error
+
+
+def _write(data: bytes, path: Path) -> None:
+    """Whole or not at all, and never into a pipe, where it might wait for ever."""
+    if path.exists():
+        require_regular_file(path)
+    scratch = path.with_name(f".{path.name}.part")
+    try:
+        scratch.write_bytes(data)
+        os.replace(scratch, path)
+    finally:
+        scratch.unlink(missing_ok=True)
 
 
 def check_format(path: Path) -> None:

@@ -21,7 +21,7 @@ from fxbio.api import revert, transform
 from fxbio.bind.updates import redraw_counts, set_redraw_counts
 from fxbio.errors import FxbioError, ModelError, RecordError
 from fxbio.policy import Plan, plan_markdown
-from fxbio.reading import read_json, read_text
+from fxbio.reading import read_json, read_text, require_regular_file
 from fxbio.record.feedback_state import digests, irreproducible, restore, scales
 from fxbio.record.record import ModelSource, record_of
 from fxbio.reference.plain_load import load_plain
@@ -73,18 +73,28 @@ def save(
 
     Raises:
         ModelError: when the model was not transformed.
-        RecordError: when the folder exists.
+        RecordError: when the folder exists, or cannot be made.
     """
     record_of(model)  # before anything is written
     target = Path(os.path.realpath(folder))  # Path.resolve() raises in a loop of links
     check_replaceable(target, overwrite)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    scratch = _scratch_for(target)
     try:
         _write(model, scratch, source)
         _put_in_place(scratch, target)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _scratch_for(target: Path) -> Path:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    except OSError as error:
+        raise RecordError(
+            f"the model cannot be saved to '{target}': {error.strerror}",
+            help="choose another folder (--out)",
+        ) from error
 
 
 def check_replaceable(target: Path, overwrite: bool) -> None:
@@ -339,4 +349,8 @@ def _check_feedback(model: nn.Module, content: dict[str, Any]) -> None:
 
 
 def _file_digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    try:
+        with require_regular_file(path).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise RecordError(f"'{path}' cannot be read: {error}") from error

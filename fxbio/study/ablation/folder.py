@@ -18,7 +18,7 @@ from fxbio.reading import read_json
 from fxbio.study.ablation.cells import Cell, slug
 from fxbio.study.ablation.run_cell import CellRun
 from fxbio.train.config import Recipe, recipe_dict
-from fxbio.train.output.folder import write_text
+from fxbio.train.output.folder import make_folder, write_text
 from fxbio.typed_json import from_json
 
 __all__ = ["Index", "StudyFolder"]
@@ -96,7 +96,7 @@ class StudyFolder:
 
     def write(self, index: Index, study_text: str, picture: str) -> None:
         """Make the folder, and say what is in it."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path)
         write_text(self.path / "study.yaml", study_text)
         write_text(self.path / "base.svg", picture)
         write_text(self.index, json.dumps(asdict(index), indent=1, ensure_ascii=False) + "\n")
@@ -104,7 +104,7 @@ class StudyFolder:
     def write_cell(self, cell: Cell, seed: int, recipe: Recipe) -> CellRun:
         """The recipe and the policy of a run; ``fxbio train`` takes the recipe alone, too."""
         folder = self.cell(cell.run, seed)
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         policy = Policy.from_yaml(cell.policy)
         seeded = replace(policy, seed=policy.seed + seed)
         sections = recipe_dict(recipe)

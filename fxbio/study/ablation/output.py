@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from fxbio.errors import RecordError
+from fxbio.reading import read_text
 from fxbio.study.ablation.folder import StudyFolder
 from fxbio.study.ablation.markdown import markdown
 from fxbio.study.ablation.plots import Plots, plots_of
@@ -34,10 +36,20 @@ def write_results(results: StudyResults, folder: Path, *, png: bool = False) -> 
     write_text(folder / "results.md", markdown(results, plots))
     write_text(folder / "results.csv", csv_text(results))
     write_text(folder / "results.tex", latex(results))
-    study, picture = ((folder / name).read_text() for name in ("study.yaml", "base.svg"))
+    study, picture = (_text(folder / name) for name in ("study.yaml", "base.svg"))
     write_text(folder / "report.html", report(results, plots, study, picture))
     if png:
         _write_png(plots, folder)
+
+
+def _text(path: Path) -> str:
+    try:
+        return read_text(path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecordError(
+            f"'{path}' cannot be read: {error}",
+            help="the same fxbio ablate writes it anew; what is done is not done again",
+        ) from error
 
 
 def _write_png(plots: Plots, folder: Path) -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Literal
 
 from fxbio.errors import ConfigError
+from fxbio.reading import require_regular_file
 
-__all__ = ["Resume", "RunFolder", "write_text"]
+__all__ = ["Resume", "RunFolder", "make_folder", "write_text"]
 
 Resume = Literal["no", "auto"] | Path
 """``auto`` continues from the newest checkpoint of the folder, if there is one."""
@@ -83,12 +84,43 @@ class RunFolder:
         """Make the folder, empty if it is to be overwritten."""
         if overwrite and self.path.exists():
             shutil.rmtree(self.path)
-        self.path.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder that may be there.
+
+    Raises:
+        ConfigError: when it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"the folder '{path}' cannot be made: {error.strerror}",
+            help="choose another with --out",
+        ) from error
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a small file at once: a reader sees the old text or the new one."""
+    """Write a small file at once: a reader sees the old text or the new one.
+
+    Raises:
+        ConfigError: when something that is no file stands in its place.
+    """
     scratch = path.with_name(f".{path.name}.part")
+    for place in (path, scratch):
+        _check_place(place)
     scratch.unlink(missing_ok=True)  # of a killed process, or a link that leads elsewhere
     scratch.write_text(text)
     os.replace(scratch, path)
+
+
+def _check_place(path: Path) -> None:
+    """A device must not be replaced, nor can a folder be; a link goes, wherever it leads."""
+    if path.is_symlink() or not path.exists():
+        return
+    try:
+        require_regular_file(path)
+    except OSError as error:
+        raise ConfigError(f"'{path}' cannot be written: {error}") from error

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fxbio.errors import TrainError
-from fxbio.reading import read_text
+from fxbio.reading import read_text, require_regular_file
 from fxbio.reference.plain_load import load_plain
 
 __all__ = [
@@ -115,7 +115,7 @@ def _checksum_of(path: Path) -> Path:
 
 
 def _digest(path: Path) -> str:
-    with path.open("rb") as file:
+    with require_regular_file(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
