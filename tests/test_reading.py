@@ -209,3 +209,26 @@ def test_a_python_file_that_is_none_is_not_run(
     for reference in (str(path), f"{path}:build"):
         with pytest.raises(ModelError, match=r"cannot be run: it is a (named pipe|folder)"):
             load_reference(reference)
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.bool, torch.complex64])
+@pytest.mark.parametrize("name", ["weight", "running_var"])
+def test_weights_whose_values_would_be_cut_off_are_refused(
+    tmp_path: Path, dtype: torch.dtype, name: str
+) -> None:
+    state = nn.BatchNorm1d(2).state_dict()
+    torch.save({**state, name: state[name].to(dtype)}, tmp_path / "w.pt")
+    with pytest.raises(ModelError, match=rf"'{name}' in .* is {dtype}, and torch.float32"):
+        load_weights(nn.BatchNorm1d(2), tmp_path / "w.pt")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_another_precision_are_taken(tmp_path: Path, dtype: torch.dtype) -> None:
+    layer, saved = nn.BatchNorm1d(2), nn.BatchNorm1d(2)
+    nn.init.constant_(saved.weight, 0.5)
+    state = saved.to(dtype).state_dict()
+    state["num_batches_tracked"] = state["num_batches_tracked"].to(torch.int32)
+    torch.save(state, tmp_path / "w.pt")
+    load_weights(layer, tmp_path / "w.pt")
+    assert layer.weight.tolist() == [0.5, 0.5]
+    assert layer.weight.dtype is torch.float32

@@ -230,6 +230,9 @@ def _read(folder: Path) -> tuple[dict[str, Any], Plan]:
             f"'{folder}' is not a transformed model", notes=[f"missing: {', '.join(missing)}"]
         )
     content = _read_record(folder)
+    unknown = [name for name in _FILES if name in _CHECKED and name not in content["files"]]
+    if unknown:
+        raise RecordError(f"'{folder}/record.json' is damaged: it has no digest of {unknown[0]}")
     for name, digest in content["files"].items():
         if not (folder / name).is_file():
             raise RecordError(f"'{folder}' is incomplete: '{name}' is missing")

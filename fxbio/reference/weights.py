@@ -15,6 +15,7 @@ from fxbio.reference.plain_load import load_plain
 
 __all__ = ["load_weights"]
 
+_QUANTIZED = (torch.qint8, torch.quint8, torch.qint32)
 _SHOWN = 5
 """How many keys of each kind an error lists."""
 _WRAPPERS = ("state_dict", "model", "model_state_dict")
@@ -30,6 +31,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
     state = _read(path)
     _check_fits(model, state, path)
     _check_dense(state, path)
+    _check_kinds(model, state, path)
     model.load_state_dict(dict(state), strict=True)
 
 
@@ -37,6 +39,25 @@ def _check_dense(state: Mapping[str, Any], path: Path) -> None:
     for name, value in state.items():
         if isinstance(value, Tensor) and (value.is_meta or value.layout is not torch.strided):
             raise ModelError(f"'{name}' in '{path}' is no dense tensor with values")
+
+
+def _check_kinds(model: nn.Module, state: Mapping[str, Any], path: Path) -> None:
+    """Copying rounds to the precision of the model, but cuts off fractions and imaginary parts."""
+    for name, wanted in model.state_dict().items():
+        found = state[name]
+        if isinstance(wanted, Tensor) and _kind(found.dtype) != _kind(wanted.dtype):
+            raise ModelError(
+                f"'{name}' in '{path}' is {found.dtype}, and {wanted.dtype} in the model",
+                help="save the weights as the model has them",
+            )
+
+
+def _kind(dtype: torch.dtype) -> str:
+    if dtype.is_complex:
+        return "complex"
+    if dtype.is_floating_point:
+        return "real"
+    return "truth" if dtype is torch.bool else "quantized" if dtype in _QUANTIZED else "whole"
 
 
 def _read(path: Path) -> Mapping[str, Any]:
