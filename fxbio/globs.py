@@ -12,6 +12,8 @@ from fxbio.errors import Location, did_you_mean
 __all__ = ["Pattern", "glob_fault", "glob_matches", "regex_fault", "suggest_paths"]
 
 _LONGEST_REGEX = 500
+_MOST_CHOICES = 25
+_CHOICES_OF_A_REPEAT = 5
 _REPEAT = re.compile(r"[*+]|\{[0-9]*,?[0-9]*\}")
 _TOKEN = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\(\?|\{[0-9]*,?[0-9]*\}|.", re.DOTALL)
 
@@ -89,7 +91,8 @@ def regex_fault(text: str) -> str | None:
     """What is wrong with a regular expression, or ``None``.
 
     A repeat of something that repeats or branches is refused: backtracking may try exponentially
-    many ways to share a path out among the two.
+    many ways to share a path out among the two. So are more than five repeats beside each other,
+    or options and branches in their place.
     """
     if len(text) > _LONGEST_REGEX:
         return f"it has more than {_LONGEST_REGEX} characters"
@@ -99,7 +102,28 @@ def regex_fault(text: str) -> str | None:
         return str(error)
     except FutureWarning as error:
         return f"it is ambiguous: {error}"
-    return "a repeat of what repeats or branches may take forever" if _is_nested(text) else None
+    if _is_nested(text):
+        return "a repeat of what repeats or branches may take forever"
+    if _choices(text) > _MOST_CHOICES:
+        return "so many repeats, options and branches may take forever"
+    return None
+
+
+def _choices(regex: str) -> int:
+    """How many ways there are to try, as a power of two, roughly: a repeat may end anywhere."""
+    count, branches = 0, [0]
+    for token in _TOKEN.findall(regex):
+        if _REPEAT.fullmatch(token):
+            count += _CHOICES_OF_A_REPEAT
+        elif token == "?":
+            count += 1
+        elif token == "|":
+            branches[-1] += 1
+        elif token in ("(", "(?"):
+            branches.append(0)
+        elif token == ")" and len(branches) > 1:
+            count += branches.pop().bit_length()
+    return count + branches[0].bit_length()
 
 
 def _is_nested(regex: str) -> bool:

@@ -25,6 +25,7 @@ _TAG = "tag:yaml.org,2002:"
 _DEEPEST = 100
 _MOST_VALUES = 50_000
 """Of a document with its aliases spelled out: nested ones would otherwise fill any memory."""
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _INTEGERS = range(-(2**63), 2**64)
 """What torch takes for a number or for a seed."""
 
@@ -157,6 +158,12 @@ def _number_fault(value: Scalar) -> str | None:
     return None
 
 
+def _text_fault(value: Scalar) -> str | None:
+    """Names end in files, pages and terminals, none of which can show such characters."""
+    odd = _CONTROL.search(value) if isinstance(value, str) else None
+    return f"a text holds the control character {odd[0]!r}" if odd else None
+
+
 class _Reader:
     """Turns composed YAML nodes into ours."""
 
@@ -220,7 +227,7 @@ class _Reader:
             return [self.read(item) for item in node.value]
         try:
             value = _CONVERT[node.tag](node.value)
-            fault = _number_fault(value)
+            fault = _number_fault(value) or _text_fault(value)
         except ValueError as error:  # an explicit tag on something else: !!int x
             raise PolicyError(str(error), location=self.location(node)) from error
         if fault:

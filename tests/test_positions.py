@@ -85,3 +85,14 @@ def test_tags_of_lists_and_mappings_are_refused_as_those_of_words(read: object, 
 
 def test_the_tags_of_yaml_itself_are_taken() -> None:
     assert parse("!!map {a: !!seq [!!str 1]}", "p.yaml").plain() == {"a": ["1"]}
+
+
+@pytest.mark.parametrize("character", ["\\0", "\\e", "\\a", "\\x7f", "\\x0b"])
+@pytest.mark.parametrize("read", READERS[:1] + READERS[3:])
+def test_control_characters_are_refused(read: object, character: str) -> None:
+    with pytest.raises(FxbioError, match="control character"):
+        read(f'{{name: "a{character}b"}}')  # type: ignore[operator]
+
+
+def test_line_breaks_and_tabs_are_text() -> None:
+    assert parse('"a\\tb\\r\\nc\\u2028é"', "p.yaml").value == "a\tb\r\nc\u2028é"

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from fxbio.errors import PolicyError
 from fxbio.globs import glob_fault, glob_matches, regex_fault, suggest_paths
+from fxbio.policy import Policy
 
 PATHS = ["backbone.layer1.0.conv1", "backbone.layer1.1.conv1", "backbone.layer2.0.conv1", "head.fc"]
 
@@ -100,4 +102,28 @@ def test_regular_expressions_beyond_bounds_are_refused(regex: str) -> None:
     [r"layer[1-4]\..*conv\d+", "(a|b)", "(ab)+", r"(a\+)+", "([a+])+", "(?:bn|conv)1?", "(?i)a.*"],
 )
 def test_regular_expressions_without_nested_repeats_are_taken(regex: str) -> None:
+    assert regex_fault(regex) is None
+
+
+@pytest.mark.parametrize(
+    "regex",
+    ["a?" * 26 + "a" * 26, "(a|a)" * 26 + "b", ".*" * 6 + "b", "(a|ab|b|c)" * 13, "x+" * 99],
+)
+def test_so_many_choices_that_trying_them_takes_forever_are_refused(regex: str) -> None:
+    assert "forever" in (regex_fault(regex) or "")
+    policy = f"version: 1\ndefault: bp\nrules: [{{where: {{regex: '{regex}'}}, rule: fa}}]\n"
+    with pytest.raises(PolicyError, match="forever"):
+        Policy.from_yaml(policy)
+
+
+@pytest.mark.parametrize(
+    "regex",
+    [
+        r"backbone\.(layer1|layer2|layer3)\.\d+\.(conv1|conv2)?",
+        "|".join(f"conv{k}" for k in range(60)),
+        r"\w+\.\d+\.\w+\.\d+\.conv\d*",
+        r"(?:encoder|decoder)\.layers\.[0-9]+\.(?:self_attn|mlp)\..*",
+    ],
+)
+def test_regular_expressions_as_people_write_them_are_taken(regex: str) -> None:
     assert regex_fault(regex) is None

@@ -9,7 +9,7 @@ from typing import Any
 
 from fxbio.errors import ConfigError, FxbioError, Location, PolicyError, RuleError
 from fxbio.policy.schema import Policy, Where
-from fxbio.policy.where_loader import load_where
+from fxbio.policy.where_loader import check_glob, load_where
 from fxbio.positions import Node, parse
 from fxbio.study.ablation.config import AxisConfig, RuleConfig, StudyConfig
 from fxbio.train.build.model import read_policy
@@ -119,6 +119,8 @@ def _axis(node: Node, axis: AxisConfig, config: StudyConfig) -> Axis:
     if config.control:
         rules = (*rules, RuleConfig("frozen"))
     _check_policies(node, axis.policies)
+    for glob in _items(_child(node, "blocks")):
+        check_glob(str(glob.value), glob)
     where = Where() if within is None else load_where(within)
     return Axis(axis, rules if axis.unit else (), where, (within or node).location)
 

@@ -38,6 +38,12 @@ WRONG = {
         "7:67",
         "",
     ),
+    "rules: [fa]\naxes:\n  - {name: a, unit: block, blocks: [b, '***']}\n": (
+        "malformed glob '***'",
+        "8:40",
+        "any number of segments",
+    ),
+    'rules: [fa]\naxes:\n  - {name: "a\\0", unit: layer}\n': ("control character", "8:12", ""),
     "axes:\n  - {name: a, policies: [nowhere.yaml]}\n": (
         "there is no policy file",
         "7:26",
