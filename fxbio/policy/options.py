@@ -32,7 +32,7 @@ class Option:
 
 def rule_options(cls: type[Any]) -> tuple[Option, ...]:
     """The options of the class of a rule or a pass, in the order of its fields."""
-    hints = _hints(cls)
+    hints = _hints(cls)  # type: ignore[arg-type]  # a class is hashable
     return tuple(
         Option(
             name=f.name,
