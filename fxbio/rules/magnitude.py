@@ -53,6 +53,8 @@ def check_magnitude(value: object) -> None:
     if isinstance(value, str) and value in allowed:
         return
     if isinstance(value, int | float) and not isinstance(value, bool):
+        if not 0 < value < math.inf:
+            raise RuleError(f"magnitude must be positive, not {value}")
         return check_size("magnitude", value)
     guess = did_you_mean(str(value), allowed)
     raise RuleError(
