@@ -38,7 +38,7 @@ def anchored(reference: str, folder: Path) -> str:
 
 def anchored_path(path: str, folder: Path) -> Path:
     """A path without what depends on the working directory; ``~`` is the user's home."""
-    return Path(os.path.normpath(folder.absolute() / Path(path).expanduser()))
+    return Path(os.path.normpath(folder.absolute() / os.path.expanduser(path)))
 
 
 def import_file(path: Path, error: type[FxbioError]) -> ModuleType:

@@ -25,6 +25,7 @@ from fxbio.train.data.folder import FolderSet
 from fxbio.train.data.images import BadImageError, read_image
 from fxbio.train.output.folder import write_text
 from fxbio.train.state.files import read_checkpoint
+from fxbio.userfile import anchored_path
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
@@ -164,6 +165,16 @@ def test_nothing_is_written_into_what_is_no_file(
         with pytest.raises(ConfigError, match=r"written.* it is a (named pipe|folder)"):
             write_text(path, "text")
     assert os.listdir(tmp_path) == ["a.svg"]
+
+
+def test_a_loop_of_links_is_no_place_for_a_picture(tmp_path: Path) -> None:
+    (tmp_path / "a.svg").symlink_to(tmp_path / "a.svg")
+    with pytest.raises(ConfigError, match=r"symbolic links"):
+        save(draw(nn.Linear(2, 2), None, torch.ones(1, 2)), tmp_path / "a.svg")
+
+
+def test_the_home_of_nobody_is_a_folder_like_any_other(tmp_path: Path) -> None:
+    assert anchored_path("~nosuchuser/x.py", tmp_path) == tmp_path / "~nosuchuser/x.py"
 
 
 def test_a_picture_that_cannot_be_written_leaves_the_one_before(

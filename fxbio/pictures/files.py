@@ -52,7 +52,7 @@ def save(picture: Picture, path: str | Path) -> None:
 
 def _write(data: bytes, path: Path) -> None:
     """Whole or not at all, and never into a pipe, where it might wait for ever."""
-    if path.exists():
+    if path.exists() or path.is_symlink():  # a link is left of a loop of links alone
         require_regular_file(path)
     scratch = path.with_name(f".{path.name}.part")
     try:
