@@ -94,5 +94,10 @@ def test_control_characters_are_refused(read: object, character: str) -> None:
         read(f'{{name: "a{character}b"}}')  # type: ignore[operator]
 
 
+def test_a_setting_is_not_nested_without_end() -> None:
+    with pytest.raises(FxbioError, match="cannot read the argument"):
+        recipe_from({"model": {"reference": "x.py"}}, ["train." + "x." * 5000 + "y=1"])
+
+
 def test_line_breaks_and_tabs_are_text() -> None:
     assert parse('"a\\tb\\r\\nc\\u2028é"', "p.yaml").value == "a\tb\r\nc\u2028é"

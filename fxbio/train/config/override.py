@@ -13,6 +13,8 @@ __all__ = ["override"]
 ARGUMENT = "argument"
 """What stands for the file name in the places of overrides."""
 
+_DEEPEST = 20
+
 
 def override(root: Node, argument: str) -> Node:
     """A recipe with one value replaced; the value is read as YAML.
@@ -22,7 +24,7 @@ def override(root: Node, argument: str) -> Node:
             no mapping.
     """
     path, equals, _ = argument.partition("=")
-    if not equals or not all(path.split(".")):
+    if not equals or not all(path.split(".")) or path.count(".") > _DEEPEST:
         raise ConfigError(
             f"cannot read the argument '{argument}'",
             location=Location(ARGUMENT, 1, 1, argument, len(argument)),
