@@ -1,4 +1,4 @@
-"""The learning rate as a pure function of the step: nothing to save, nothing to get out of step."""
+"""The learning rate as a pure function of the position: nothing to save, nothing to lose."""
 
 from __future__ import annotations
 
@@ -14,23 +14,27 @@ __all__ = ["Schedule"]
 
 @dataclass(frozen=True)
 class Schedule:
-    """``lr(step) = lr · factor(step)``, with step counted from 0."""
+    """``lr(step) = lr · factor(step)``, with step counted from 0.
+
+    A run that goes on with another batch size is where it was in epochs, so that its step here is
+    that of a run which had this size from the beginning; in mid-epoch it may be a fraction.
+    """
 
     config: ScheduleConfig
     steps_per_epoch: int
     steps: int
-    """Of the whole run."""
+    """Of a whole run."""
 
     @property
     def warmup(self) -> int:
         """Steps of the warm-up."""
         return self.config.warmup_steps or self._at(self.config.warmup_epochs)
 
-    def factor(self, step: int) -> float:
+    def factor(self, step: float) -> float:
         """What the base learning rate is multiplied by at a step."""
         return self._warmup_factor(step) * self._factor(step)
 
-    def apply(self, optimizer: Optimizer, step: int) -> None:
+    def apply(self, optimizer: Optimizer, step: float) -> None:
         """Set the learning rate of every group for a step, from its ``initial_lr``."""
         factor = self.factor(step)
         for group in optimizer.param_groups:
@@ -39,13 +43,13 @@ class Schedule:
     def _at(self, epochs: float) -> int:
         return round(epochs * self.steps_per_epoch)
 
-    def _warmup_factor(self, step: int) -> float:
+    def _warmup_factor(self, step: float) -> float:
         if step >= self.warmup:
             return 1.0
         start = self.config.warmup_start
         return start + (1.0 - start) * step / self.warmup
 
-    def _factor(self, step: int) -> float:
+    def _factor(self, step: float) -> float:
         config = self.config
         if config.name == "step":
             return config.gamma ** math.floor(step / (config.every * self.steps_per_epoch) + 1e-9)
@@ -56,7 +60,7 @@ class Schedule:
             return self._cosine(step)
         return 1.0
 
-    def _cosine(self, step: int) -> float:
+    def _cosine(self, step: float) -> float:
         length = max(1, self.steps - self.warmup)
         done = min(1.0, max(0, step - self.warmup) / length)
         final = self.config.final

@@ -77,6 +77,20 @@ class EpochSampler(Sampler[Pick]):
         """Batches of one rank in a whole epoch."""
         return -(-self.samples // self.batch_size)
 
+    @property
+    def steps(self) -> float:
+        """Steps from the beginning to here, had all been of this size: what a schedule goes by.
+
+        A whole number unless the size of a step has changed within this epoch.
+        """
+        done = self.position / (self.world * self.batch_size) if len(self) else self.batches
+        return self.epoch * self.batches + done
+
+    @property
+    def steps_left(self) -> int:
+        """Whole and partial batches that one rank has left in this epoch."""
+        return -(-len(self) // self.batch_size)
+
     def set_epoch(self, epoch: int) -> None:
         """Begin an epoch at its first sample."""
         self.epoch, self.position = epoch, 0
@@ -86,7 +100,7 @@ class EpochSampler(Sampler[Pick]):
         self.position += count * self.world
 
     def state_dict(self) -> dict[str, int]:
-        """Where training is. The position is that of all ranks, so their number may change."""
+        """Where training is, in samples: the number of ranks and their batches may change."""
         return {"epoch": self.epoch, "position": self.position}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
@@ -95,11 +109,14 @@ class EpochSampler(Sampler[Pick]):
 
     def __iter__(self) -> Iterator[Pick]:
         """The rest of the epoch."""
-        for index in self._order()[self.position + self.rank :: self.world]:
+        end = self.position + len(self) * self.world
+        for index in self._order()[self.position + self.rank : end : self.world]:
             yield Pick(self.epoch, index)
 
     def __len__(self) -> int:
-        return max(0, self.samples - self.position // self.world)
+        """What this rank and every other has left, also where steps had another size before."""
+        unit = self.batch_size if self.drop_last else 1
+        return max(0, self.samples * self.world - self.position) // (self.world * unit) * unit
 
     def _order(self) -> list[int]:
         order = self._permutation()

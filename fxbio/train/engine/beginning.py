@@ -75,7 +75,7 @@ def begin(session: Session, run: RunFolder, start: Start) -> tuple[Outputs, list
     store.go_on_from(start.path, progress.step, best=progress.best_step == progress.step)
     board = run.path / "tensorboard" if session.recipe.log.tensorboard else None
     metrics = MetricsFile(run.metrics, progress.step, board)
-    outputs = Outputs(run, make_view(session.schedule.steps, run.log), metrics, store)
+    outputs = Outputs(run, make_view(session.steps, run.log), metrics, store)
     origin = f"continuing at step {progress.step} from {start.path}"
     last = f"{run.path}: {origin if start.path else 'from the beginning'}"
     return outputs, [*summary_lines(session), *changes, *start.said, last]

@@ -58,5 +58,5 @@ class Clock:
             lr=session.optimizer.param_groups[0]["lr"],
             rate=train.batch_size / seconds,
             waiting=self.wait_seconds / seconds,
-            remaining=(session.schedule.steps - progress.step) * seconds,
+            remaining=(session.steps - progress.step) * seconds,
         )

@@ -72,7 +72,7 @@ class Loop:
         """What is left of the epoch, in groups of parts; each part is a batch of the loader."""
         session = self.session
         parts = session.recipe.train.accumulate
-        left = len(session.sampler) // session.sampler.batch_size
+        left = session.sampler.steps_left
         batches = iter(session.train_loader) if left else iter(())
         self._clock.restart()
         group: list[Any] = []
@@ -84,7 +84,7 @@ class Loop:
 
     def _step(self, batches: list[Any]) -> None:
         session = self.session
-        session.schedule.apply(session.optimizer, session.progress.step)
+        session.schedule.apply(session.optimizer, session.sampler.steps)
         losses, finite = backward(session, batches)
         stop, bad = session.world.agree(bool(self.stop), not finite)
         if bad:
@@ -107,7 +107,7 @@ class Loop:
         report = self._clock.report(session, losses["loss"])
         self.outputs.view.step(report)
         every = session.recipe.log.every_steps
-        if progress.step % every and progress.step != session.schedule.steps:
+        if progress.step % every and progress.step != session.steps:
             return
         means = session.world.mean(progress.take_means())
         values = {"epoch": session.epochs, **means, "lr": report.lr, "images_per_s": report.rate}
@@ -117,7 +117,7 @@ class Loop:
     def _finish_epoch(self) -> None:
         session, recipe = self.session, self.session.recipe
         epoch = session.sampler.epoch + 1
-        last = session.progress.step >= session.schedule.steps
+        last = epoch >= recipe.train.epochs
         best = False
         self._tell_of_skipped()
         if last or epoch % recipe.train.eval_every == 0:

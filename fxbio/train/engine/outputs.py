@@ -94,7 +94,7 @@ class Outputs:
         status = Status(
             state=state,
             step=progress.step,
-            steps=session.schedule.steps,
+            steps=session.steps,
             epoch=int(session.epochs),
             checkpoint=f"checkpoints/{last.resolve().name}" if last.exists() else None,
             metrics=progress.metrics,

@@ -84,7 +84,16 @@ class Session:
     @property
     def epochs(self) -> float:
         """Epochs trained so far."""
-        return self.progress.step / self.schedule.steps_per_epoch
+        return self.sampler.steps / self.schedule.steps_per_epoch
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of the whole run: those taken, and those that are left."""
+        sampler, progress = self.sampler, self.progress
+        epochs = self.recipe.train.epochs - sampler.epoch
+        if epochs <= 0:
+            return progress.step
+        return progress.step + sampler.steps_left + (epochs - 1) * sampler.batches
 
     @contextmanager
     def phase(self) -> Iterator[None]:
