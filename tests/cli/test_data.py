@@ -55,6 +55,26 @@ def test_read_names_the_broken_image(folder: Path, fxbio_command: Command) -> No
     assert lines[2].startswith("out/val/ring/000004.jpg cannot be read as an image")
 
 
+def test_boxes_as_corners_are_told(folder: Path, fxbio_command: Command) -> None:
+    fxbio_command("data", "make", "shapes-coco", "made", "--images", "8")
+    path = folder / "made" / "annotations" / "instances_train2017.json"
+    data = json.loads(path.read_text())
+    sizes = {image["id"]: (image["width"], image["height"]) for image in data["images"]}
+    beyond = 0
+    for item in data["annotations"]:
+        left, top, width, height = item["bbox"]
+        item["bbox"] = [left, top, left + width, top + height]
+        wide, high = sizes[item["image_id"]]
+        beyond += left + left + width > wide + 1 or top + top + height > high + 1
+    path.write_text(json.dumps(data))
+    result = fxbio_command("data", "check", "made")
+    assert result.exit_code == 0
+    assert beyond > 0
+    assert f"train: {beyond} boxes reach beyond their image" in result.stdout
+    assert "val: " in result.stdout
+    assert result.stdout.count("could be corners (x1, y1, x2, y2)") == 1
+
+
 def test_a_missing_folder(folder: Path, fxbio_command: Command) -> None:
     result = fxbio_command("data", "check", "nowhere")
     assert result.exit_code == 2

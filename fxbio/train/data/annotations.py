@@ -47,6 +47,17 @@ class CocoAnnotations:
         wide: NDArray[np.bool_] = np.logical_and.reduce(self.boxes[found, 2:] > 0, axis=1)
         return wide & ~self.crowd[found]
 
+    def beyond(self) -> NDArray[np.bool_]:
+        """Which boxes reach out of their image, as far as the file says how large that is.
+
+        By more than a pixel, which is what rounding makes of a box.
+        """
+        sizes = self.sizes[self.image_of_box()]
+        ends = self.boxes[:, :2] + self.boxes[:, 2:]
+        out = (self.boxes[:, :2] < -1) | (ends > sizes + 1)
+        found: NDArray[np.bool_] = out.any(axis=1) & (sizes > 0).all(axis=1)
+        return found
+
     def __len__(self) -> int:
         return len(self.files)
 

@@ -159,6 +159,27 @@ def _describe(half: str, found: CocoAnnotations, notes: tuple[str, ...]) -> Iter
     without = f", {empty:,} of them without a box" if empty else ""
     yield f"{half}: {len(found):,} images{without}, {len(found.boxes):,} boxes"
     yield from (f"{half}: {note}" for note in notes)
+    yield from (f"{half}: {note}" for note in _beyond(found))
+
+
+def _beyond(found: CocoAnnotations) -> Iterator[str]:
+    """Boxes that cannot be right, and the most common reason of it."""
+    unknown = int((found.sizes == 0).any(axis=1).sum())
+    if unknown:
+        yield f"{unknown:,} images without width and height: their boxes are compared with nothing"
+    beyond = found.beyond()
+    if not beyond.any():
+        return
+    images = np.unique(found.image_of_box()[beyond])
+    yield (
+        f"{int(beyond.sum()):,} boxes reach beyond their image: in "
+        f"{some(found.files[int(image)] for image in images)}"
+    )
+    if (found.boxes[:, 2:] >= found.boxes[:, :2]).all():
+        yield (
+            "all boxes could be corners (x1, y1, x2, y2): a bbox has to be [left, top, width, "
+            "height]"
+        )
 
 
 def _missing(folder: Path, half: CocoAnnotations) -> list[str]:

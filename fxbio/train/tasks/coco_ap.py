@@ -58,12 +58,9 @@ def average_precision(
     truth: CocoAnnotations, found: Detections, images: NDArray[np.int64]
 ) -> dict[str, float]:
     """The metrics over some of the images; −1 where there is nothing to be found, as in COCO."""
-    if not len(found):
-        counted = _objects(truth, images)
-        return {name: 0.0 if counted[name] else -1.0 for name in METRICS}
     with contextlib.redirect_stdout(io.StringIO()):
         reference = _reference(truth)
-        evaluation = COCOeval(reference, reference.loadRes(_results(found)), "bbox")
+        evaluation = COCOeval(reference, _detected(reference, found), "bbox")
         evaluation.params.imgIds = [int(image) + 1 for image in images]
         evaluation.evaluate()
         evaluation.accumulate()
@@ -94,6 +91,16 @@ def _reference(truth: CocoAnnotations) -> COCO:
     return coco
 
 
+def _detected(reference: COCO, found: Detections) -> COCO:
+    """The detections as pycocotools wants them; ``loadRes`` cannot read a list of none."""
+    if len(found):
+        return reference.loadRes(_results(found))
+    nothing = COCO()
+    nothing.dataset = {**reference.dataset, "annotations": []}
+    nothing.createIndex()
+    return nothing
+
+
 def _results(found: Detections) -> list[dict[str, Any]]:
     columns = (found.images, found.labels, found.boxes.tolist(), found.scores)
     return [
@@ -105,16 +112,3 @@ def _results(found: Detections) -> list[dict[str, Any]]:
         }
         for image, label, box, score in zip(*columns, strict=True)
     ]
-
-
-def _objects(truth: CocoAnnotations, images: NDArray[np.int64]) -> dict[str, int]:
-    """How many objects each metric is about."""
-    shown = np.isin(truth.image_of_box(), images) & ~truth.crowd
-    areas = truth.areas[shown]
-    small, large = 32**2, 96**2
-    sizes = {
-        "AP_small": areas < small,
-        "AP_medium": (areas >= small) & (areas <= large),
-        "AP_large": areas > large,
-    }
-    return {name: int(sizes[name].sum()) if name in sizes else len(areas) for name in METRICS}

@@ -127,6 +127,63 @@ def test_findings(write: Callable[..., Path], edit: Edit, finding: str, boxes: i
     assert findings[0].endswith(f"{boxes} boxes")
 
 
+CORNERS = "all boxes could be corners (x1, y1, x2, y2)"
+
+
+@pytest.mark.parametrize(
+    ("box", "count"),
+    [
+        ([24, 2, 10, 8], 1),  # the image is 30 x 20
+        ([1, 15, 10, 8], 1),
+        ([-4, 2, 10, 8], 1),
+        ([1, -4, 10, 8], 1),
+        ([-60, -60, 10, 8], 1),
+        ([500, 500, 10, 8], 1),
+        ([0, 0, 30, 20], 0),
+        ([-0.9, -0.9, 31.7, 21.7], 0),
+    ],
+)
+def test_boxes_beyond_their_image_are_told(
+    write: Callable[..., Path], box: list[float], count: int
+) -> None:
+    findings = opened(write(_set("annotations", 0, bbox=box))).findings
+    told = [line for line in findings if "reach beyond" in line]
+    assert told == [f"train: {count} boxes reach beyond their image: in 1.jpg"] * count
+    assert not any(CORNERS in line for line in findings)
+
+
+def as_corners(data: dict[str, Any]) -> None:
+    for box in data["annotations"]:
+        left, top, width, height = box["bbox"]
+        box["bbox"] = [left, top, left + width, top + height]
+
+
+def test_boxes_given_as_corners_are_told(write: Callable[..., Path]) -> None:
+    """Both halves; by hand: 12 + 18 = 30 fits, but 3 + 9 and 1 + 11 do too, so one is moved."""
+
+    def move(data: dict[str, Any]) -> None:
+        data["annotations"][1]["bbox"] = [20, 3, 6, 6]  # 20 + 26 > 30
+        as_corners(data)
+
+    findings = opened(write(both=move)).findings
+    for half in ("train", "val"):
+        assert f"{half}: 1 boxes reach beyond their image: in 1.jpg" in findings
+        assert any(line.startswith(f"{half}: {CORNERS}") for line in findings)
+
+
+def test_boxes_of_images_without_a_size_are_compared_with_nothing(
+    write: Callable[..., Path],
+) -> None:
+    def forget(data: dict[str, Any]) -> None:
+        data["annotations"][0]["bbox"] = [500, 2, 10, 8]
+        del data["images"][0]["width"]
+
+    findings = opened(write(forget)).findings
+    assert not any("reach beyond" in line for line in findings)
+    told = "train: 1 images without width and height: their boxes are compared with nothing"
+    assert told in findings
+
+
 def test_crowds_are_not_trained_on(write: Callable[..., Path]) -> None:
     source = opened(write(_set("annotations", 2, iscrowd=1)))
     assert len(source.train) == 1  # type: ignore[arg-type]

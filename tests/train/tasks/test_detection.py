@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +160,43 @@ def test_no_detection_is_an_ap_of_0_with_a_note(source: DataSource) -> None:
     assert metrics["AP"] == metrics["AP50"] == metrics["AP_small"] == 0
     assert "the model detected nothing, so AP is 0" in evaluator.notes()
     assert evaluator.predictions() == []
+
+
+AREAS = [1, 1023.5, 1024, 1024.5, 9215, 9216, 9217, 2e10]
+"""Around the bounds of small, medium and large, both ends of which count, and beyond them all."""
+
+
+@pytest.mark.parametrize("area", AREAS)
+@pytest.mark.parametrize("finds", [True, False])
+def test_areas_on_a_boundary_are_those_of_pycocotools(
+    tmp_path: Path, area: float, finds: bool
+) -> None:
+    make_shapes_coco(tmp_path / "data", images=16, size=128)
+    path = tmp_path / "data" / DataConfig.val_annotations
+    data = json.loads(path.read_text())
+    for box in data["annotations"]:
+        box.update(area=area, iscrowd=0)
+    path.write_text(json.dumps(data))
+    source = opened(tmp_path / "data")
+    metrics, evaluator = evaluate(source, (perfect if finds else nothing)(source))
+    found = tmp_path / "predictions.json"
+    far = {"image_id": 1, "category_id": 1, "bbox": [9e3, 9e3, 1, 1], "score": 0.01}
+    found.write_text(json.dumps(evaluator.predictions() or [far]))
+    assert [metrics[name] for name in METRICS] == by_hand(path, found)
+
+
+@pytest.mark.parametrize(
+    ("area", "sizes"),
+    [(1024, {"AP_small", "AP_medium"}), (9216, {"AP_medium", "AP_large"}), (1025, {"AP_medium"})],
+)
+def test_sizes_are_closed_ranges(source: DataSource, area: float, sizes: set[str]) -> None:
+    annotations = source.annotations
+    assert annotations is not None
+    alike = replace(source, annotations=replace(annotations, areas=annotations.areas * 0 + area))
+    for predictions, value in ((nothing(source), 0), (perfect(source), pytest.approx(1))):
+        metrics, _ = evaluate(alike, predictions)
+        assert {name for name in METRICS if "_" in name and metrics[name] != -1} == sizes
+        assert all(metrics[name] == value for name in sizes)
 
 
 def test_unknown_labels_are_dropped_and_noted(source: DataSource) -> None:
