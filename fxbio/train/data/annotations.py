@@ -54,8 +54,8 @@ class CocoAnnotations:
         """
         sizes = self.sizes[self.image_of_box()]
         ends = self.boxes[:, :2] + self.boxes[:, 2:]
-        out = (self.boxes[:, :2] < -1) | (ends > sizes + 1)
-        found: NDArray[np.bool_] = out.any(axis=1) & (sizes > 0).all(axis=1)
+        out = np.logical_or.reduce((self.boxes[:, :2] < -1) | (ends > sizes + 1), axis=1)
+        found: NDArray[np.bool_] = out & np.logical_and.reduce(sizes > 0, axis=1)
         return found
 
     def __len__(self) -> int:
