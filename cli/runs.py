@@ -33,8 +33,9 @@ __all__ = ["command"]
 def command(folder: Path, as_json: bool) -> None:
     """List the runs below a folder, by default below runs/: state, progress and metrics.
 
-    A run is killed when its process has ended without a word; --resume auto continues it. One that
-    runs on another machine cannot be looked after from here: see when it has written last.
+    A run is killed when its process has ended without a word; --resume auto continues it. It is
+    silent when its process is there, but has not got on for a minute: its log says what it waits
+    for. One on another machine is told by what it has written last.
 
     \b
     Examples:

@@ -143,6 +143,19 @@ def test_a_run_whose_process_is_gone_was_killed(
     assert [run.state for run in list_runs(tmp_path)] == [shown]
 
 
+@pytest.mark.parametrize("file", ["status.json", "metrics.jsonl", "log.txt"])
+@pytest.mark.parametrize(("age", "word"), [(50, "running"), (70, "silent")])
+@pytest.mark.parametrize(("change", "place"), [({}, ""), ({"host": "node7"}, " on node7")])
+def test_a_run_without_a_sign_of_life_is_silent(
+    tmp_path: Path, file: str, age: float, word: str, change: dict[str, str], place: str
+) -> None:
+    write_status(tmp_path / "status.json", Status("running", process={**this_process(), **change}))
+    for path, seconds in ((tmp_path / "status.json", 7200), (tmp_path / file, age)):
+        path.touch()
+        os.utime(path, (time.time() - seconds,) * 2)
+    assert [run.state for run in list_runs(tmp_path)] == [word + place]
+
+
 def test_a_run_of_another_version_is_not_called_killed(tmp_path: Path) -> None:
     write_status(tmp_path / "status.json", Status("running"))
     assert [run.state for run in list_runs(tmp_path)] == ["running on an unknown machine"]

@@ -17,6 +17,7 @@ from fxbio.train.engine.failure import set_up, status_of_failures
 from fxbio.train.engine.loop import Loop
 from fxbio.train.engine.session import Session, open_session
 from fxbio.train.output.folder import Resume, RunFolder
+from fxbio.train.output.liveness import check_not_running
 from fxbio.train.output.status import State, Status, exit_code, read_status
 from fxbio.train.output.unbegun import leave_unbegun
 from fxbio.train.parallel.signals import StopFlag, StoppedEarly, raise_early, watch_signals
@@ -71,16 +72,26 @@ def train(
         try:
             with join(recipe.train.device) as world, ExitStack() as parts:
                 with set_up(world, stop):
-                    _in_first(world, lambda: run.check(resume, overwrite))
+                    _in_first(world, lambda: _check(run, resume, overwrite))
                     source, chosen = open_task(recipe, world, data, task)
                     session = parts.enter_context(open_session(recipe, world, source, chosen))
                     start = restore(session, run, resume)
                     _all_or_none(world, stop)
-                    _in_first(world, lambda: run.prepare(overwrite))  # no mistake costs a run
+                    _in_first(world, lambda: _prepare(run, overwrite))  # no mistake costs a run
                     outputs, said = begin(session, run, start)
                 return _carry_out(Loop(session, outputs, stop), run, said)
         except StoppedEarly as early:
             return _unbegun(run, early.number)
+
+
+def _check(run: RunFolder, resume: Resume, overwrite: bool) -> None:
+    run.check(resume, overwrite)
+    check_not_running(run, overwrite)
+
+
+def _prepare(run: RunFolder, overwrite: bool) -> None:
+    check_not_running(run, overwrite)  # building the model took a while
+    run.prepare(overwrite)
 
 
 def _all_or_none(world: World, stop: StopFlag) -> None:

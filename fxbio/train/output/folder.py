@@ -73,6 +73,11 @@ class RunFolder:
                 f"'{self.path}' is not empty, and not a run of fxbio train",
                 help="choose another folder: --out runs/NAME",
             )
+        if not overwrite and self.checkpoints.exists() and not self.checkpoints.is_dir():
+            raise ConfigError(
+                f"'{self.checkpoints}' is not a folder, so that there are no checkpoints",
+                help="remove that file to begin again with --resume auto, or put back the folder",
+            )
         if resume == "no" and not overwrite:
             raise ConfigError(
                 f"there is a run in '{self.path}' already",

@@ -49,9 +49,10 @@ def _place() -> dict[str, str]:
 
 
 def _started(pid: int) -> str:
-    """When it started, in the clock of the kernel; empty where there is no ``/proc``."""
+    """When it started, in the clock of the kernel; empty where that cannot be read any more."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return ""
-    return text.rpartition(")")[2].split()[19]
+    fields = text.rpartition(")")[2].split()
+    return "" if fields[0] == "Z" else fields[19]  # a zombie has ended, and nobody has asked yet
