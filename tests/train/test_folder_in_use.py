@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from torch.utils.data import Dataset
 
 from fxbio.cli.main import cli
 from fxbio.errors import ConfigError
@@ -85,7 +86,7 @@ def test_the_command_refuses_it(ran: Path, other: Other, tmp_path: Path) -> None
 
 
 def test_one_that_begins_while_this_one_builds_is_left_alone(ran: Path, other: Other) -> None:
-    class Slow:
+    class Slow(Dataset[Any]):
         def __len__(self) -> int:
             belongs_to(ran, other)
             return 40

@@ -10,6 +10,7 @@ from fxbio.train.engine.divergence import Diverged
 from fxbio.train.engine.explain import LostProcess, explain
 from fxbio.train.engine.outputs import Outputs
 from fxbio.train.engine.session import Session
+from fxbio.train.output.presence import FolderLostError
 from fxbio.train.output.status import exit_code
 from fxbio.train.parallel.signals import StopFlag, StoppedEarly
 from fxbio.train.parallel.world import World
@@ -44,17 +45,26 @@ def status_of_failures(session: Session, outputs: Outputs) -> Iterator[None]:
     try:
         yield
     except Diverged as error:
-        with suppress(OSError):
+        with suppress(OSError, FolderLostError):
             outputs.tell_status("diverged", session, str(error), exit_code("diverged"))
         raise
     except Exception as error:  # whatever the user's code raises, the file must say it
-        explained = _in_words(error, session.world)
+        explained = _in_words(_loss_of_folder(outputs) or error, session.world)
         asked_wrongly = isinstance(explained, FxbioError) and not isinstance(explained, TrainError)
-        with suppress(OSError):  # the disk may be full
+        with suppress(OSError, FolderLostError):  # the disk may be full
             outputs.tell_status("failed", session, _text(explained), 2 if asked_wrongly else 1)
         raise explained from error
     finally:
         outputs.close()
+
+
+def _loss_of_folder(outputs: Outputs) -> Exception | None:
+    """What is behind whatever error follows from it."""
+    try:
+        outputs.check_folder()
+    except FolderLostError as error:
+        return error
+    return None
 
 
 def _in_words(error: Exception, world: World) -> Exception:

@@ -14,6 +14,7 @@ from fxbio.errors import TrainError
 from fxbio.train.engine.session import Session
 from fxbio.train.output.folder import RunFolder, write_text
 from fxbio.train.output.metrics import MetricsFile
+from fxbio.train.output.presence import Presence
 from fxbio.train.output.process import this_process
 from fxbio.train.output.status import State, Status, write_status
 from fxbio.train.output.view import NoView, View
@@ -44,11 +45,21 @@ class Outputs:
     ) -> None:
         self.folder, self.view = folder, view or NoView()
         self._metrics, self._store = metrics, store
+        self._presence = Presence(folder) if folder else None
 
     @property
     def path(self) -> Path | None:
         """The folder, on the process that writes."""
         return self.folder.path if self.folder else None
+
+    def check_folder(self) -> None:
+        """See that nobody removed, moved or replaced the folder.
+
+        Raises:
+            FolderLostError: when somebody did.
+        """
+        if self._presence is not None:
+            self._presence.check()
 
     def write(self, kind: str, step: int, values: Mapping[str, float]) -> None:
         """A line of metrics."""
@@ -61,7 +72,12 @@ class Outputs:
             write_text(self.folder.path / "predictions.json", json.dumps(predictions))
 
     def save(self, state: dict[str, Any], step: int, *, best: bool) -> None:
-        """A checkpoint, in the background."""
+        """A checkpoint, in the background.
+
+        Raises:
+            TrainError: when the one before could not be written, or the folder is lost.
+        """
+        self.check_folder()
         if self._store is not None:
             self._store.save(state, step, best=best)
 
@@ -86,9 +102,14 @@ class Outputs:
     def tell_status(
         self, state: State, session: Session, error: str | None = None, exit: int | None = None
     ) -> None:
-        """``status.json``."""
+        """``status.json``.
+
+        Raises:
+            FolderLostError: when the folder is not that of this run any more.
+        """
         if self.folder is None:
             return
+        self.check_folder()
         progress = session.progress
         last = self.folder.checkpoints / "last.pt"
         status = Status(

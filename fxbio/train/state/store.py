@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from fxbio.errors import TrainError
 from fxbio.train.state.files import is_whole, remove_checkpoint, set_aside, write_checkpoint
 
 __all__ = ["CheckpointStore"]
@@ -35,7 +36,9 @@ class CheckpointStore:
             TrainError: when the one before could not be written.
         """
         self.finish()
-        self._thread = threading.Thread(target=self._run, args=(state, step, best))
+        self._thread = threading.Thread(
+            target=self._run, args=(state, step, best), name="checkpoint"
+        )
         self._thread.start()
 
     def finish(self) -> None:
@@ -100,11 +103,18 @@ class CheckpointStore:
             self._error = error
 
     def _write(self, state: dict[str, Any], step: int, best: bool) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"step-{step:08d}.pt"
-        write_checkpoint(state, path)
-        self._link_to(path, best)
-        self._prune()
+        try:
+            self.folder.mkdir(exist_ok=True)  # without parents: a run that was removed is over
+            write_checkpoint(state, path)
+            self._link_to(path, best)
+            self._prune()
+        except OSError as error:
+            raise TrainError(
+                f"checkpoints cannot be kept in '{self.folder}': {error}",
+                notes=["it has to be a folder that this process may write to"],
+                help="put that right, then continue with --resume auto",
+            ) from error
 
     def _link_to(self, path: Path, best: bool) -> None:
         self._link("last.pt", path)
