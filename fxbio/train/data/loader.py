@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -12,9 +13,11 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from fxbio.errors import DataError
 from fxbio.train.data.sampler import Pick
 from fxbio.train.data.seeding import seeded
-from fxbio.train.data.workers import end_at_exit, ignore_signals
+from fxbio.train.data.workers import awaited, end_at_exit, ignore_signals
 
-__all__ = ["make_loader"]
+__all__ = ["WatchedLoader", "make_loader"]
+
+_END = object()
 
 Collate = Callable[[list[Any]], Any]
 
@@ -27,7 +30,7 @@ def make_loader(
     workers: int,
     collate: Collate,
     seed: int,
-) -> DataLoader[Any]:
+) -> WatchedLoader:
     """A loader of batches; iterating over it again asks the sampler again.
 
     Each sample is drawn with a seed of its own from ``(seed, epoch, index)``, and each batch is
@@ -35,7 +38,7 @@ def make_loader(
     workers. torch's global generator is not touched. Workers ignore SIGTERM and SIGINT, which
     torchrun sends to the whole process group: it is the training process that saves and leaves.
     """
-    return _Loader(
+    return WatchedLoader(
         _SeededBatches(dataset, collate, seed),
         batch_size=batch_size,
         sampler=sampler,
@@ -55,14 +58,26 @@ def _processors() -> int:
     return os.cpu_count() or 1
 
 
-class _Loader(DataLoader[Any]):
+class WatchedLoader(DataLoader[Any]):
     """Raises errors of workers as they were; torch would put a traceback into their message."""
+
+    waiting_since: float | None = None
+    """When this process began to wait for a batch, by ``time.monotonic``, if it does now."""
+
+    def awaited(self) -> str:
+        """Which worker it waits for."""
+        return awaited(self._iterator) if self._iterator is not None else "the data"
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # a plain iterator will do
         batches = super().__iter__()
         if self.num_workers:
             end_at_exit(batches)
-        for batch in batches:
+        while True:
+            self.waiting_since = time.monotonic()
+            batch = next(batches, _END)
+            self.waiting_since = None
+            if batch is _END:
+                return
             if isinstance(batch, DataError):
                 try:
                     raise batch

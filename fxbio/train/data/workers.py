@@ -10,10 +10,11 @@ from __future__ import annotations
 import atexit
 import signal
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any
 from weakref import WeakSet
 
-__all__ = ["end_at_exit", "ignore_signals"]
+__all__ = ["awaited", "end_at_exit", "ignore_signals"]
 
 _WORKERS: WeakSet[BaseProcess] = WeakSet()
 
@@ -28,6 +29,24 @@ def end_at_exit(batches: Any) -> None:
     """For the iterator of a loader: its workers leave before multiprocessing waits for them."""
     batches._register_persistent_workers_atexit()
     _WORKERS.update(batches._workers)
+
+
+def awaited(batches: Any) -> str:
+    """Which worker the iterator of a loader waits for: one that is stopped, or whose turn it is."""
+    pids = [worker.pid for worker in batches._workers]
+    for number, pid in enumerate(pids):
+        if _is_stopped(pid):
+            return f"worker {number} that loads data (process {pid}, which is stopped)"
+    number = batches._task_info.get(batches._rcvd_idx, (0,))[0]
+    return f"worker {number} that loads data (process {pids[number]})"
+
+
+def _is_stopped(pid: int) -> bool:
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:  # it has ended, or there is no /proc
+        return False
+    return text.rpartition(")")[2].split()[0] in "Tt"
 
 
 @atexit.register  # early, so that it runs after torch has asked the workers to leave

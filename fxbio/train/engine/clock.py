@@ -14,6 +14,9 @@ __all__ = ["Clock"]
 MEMORY = 0.95
 """Weight of the past in the smoothed step time."""
 
+LATE, FAR = 20.0, 10.0
+"""Seconds, and steps like those before, after which a step is told of."""
+
 
 class Clock:
     """Measures steps; evaluation and writing are between them and do not count."""
@@ -21,6 +24,8 @@ class Clock:
     def __init__(self) -> None:
         self.step_seconds = 0.0
         self.wait_seconds = 0.0
+        self.in_step = False
+        """Not in evaluations, which take as long as they take."""
         self._started = time.perf_counter()
         self._waited = 0.0
 
@@ -31,6 +36,14 @@ class Clock:
     def elapsed(self) -> float:
         """Seconds since the step began."""
         return time.perf_counter() - self._started
+
+    def is_late(self) -> bool:
+        """Whether this step takes far longer than those before."""
+        return self.in_step and self.too_long(self.elapsed())
+
+    def too_long(self, seconds: float) -> bool:
+        """Whether no step should take that time, as far as those before tell."""
+        return seconds > max(LATE, FAR * self.step_seconds)
 
     @contextmanager
     def waiting(self) -> Iterator[None]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
+from fxbio.errors import TrainError
 from fxbio.study.aligning.log import log_alignment
 from fxbio.train.engine.clock import Clock
 from fxbio.train.engine.divergence import diverged
@@ -14,8 +16,9 @@ from fxbio.train.engine.outputs import Outputs
 from fxbio.train.engine.session import Session
 from fxbio.train.engine.snapshot import capture_run
 from fxbio.train.engine.step import backward, update
+from fxbio.train.engine.watchdog import watching
 from fxbio.train.output.view import duration, metrics_text
-from fxbio.train.parallel.signals import StopFlag
+from fxbio.train.parallel.signals import Abandoned, StopFlag
 
 __all__ = ["Loop"]
 
@@ -42,6 +45,10 @@ class Loop:
             Interrupted: when some process was asked to stop; ``save`` keeps what was done.
             Diverged: when a loss or a gradient is not finite.
         """
+        with watching(self.session, self.outputs, self._clock):
+            self._run()
+
+    def _run(self) -> None:
         session = self.session
         session.model.train()
         if session.progress.step == 0 and session.recipe.train.sanity_batches:
@@ -76,11 +83,13 @@ class Loop:
         batches = iter(session.train_loader) if left else iter(())
         self._clock.restart()
         group: list[Any] = []
+        self._clock.in_step = True
         for _ in range(left):
             if not (group and session.recipe.train.overfit_batch):
-                with self._clock.waiting():
+                with self._clock.waiting(), self._abandonable():
                     group = list(islice(batches, parts))
             yield group
+        self._clock.in_step = False
 
     def _step(self, batches: list[Any]) -> None:
         session = self.session
@@ -127,6 +136,25 @@ class Loop:
         if best or last or epoch % recipe.checkpoint.every_epochs == 0:
             self.save(best=best)
 
+    @contextmanager
+    def _abandonable(self) -> Iterator[None]:
+        """Inside, a run that was asked to stop does not wait for ever: nothing has changed yet.
+
+        Raises:
+            Interrupted: when this process was asked to stop.
+            TrainError: when all were; the others are in the middle of a step, and cannot save.
+        """
+        try:
+            with self.stop.abandoning():
+                yield
+        except Abandoned:
+            if self.session.world.size == 1:
+                raise Interrupted from None
+            raise TrainError(
+                f"stopped while waiting for {self.session.train_loader.awaited()}, without saving",
+                help="continue from the last checkpoint with --resume auto",
+            ) from None
+
     def _tell_of_skipped(self) -> None:
         skipped = self.session.source.skipped()
         if len(skipped) > self._skipped:
@@ -148,7 +176,8 @@ class Loop:
         """Evaluate; gives whether it is the best so far."""
         session, progress = self.session, self.session.progress
         self._clock.restart()
-        evaluation = evaluate(session, self.outputs.view, self.stop)
+        with self._abandonable():
+            evaluation = evaluate(session, self.outputs.view, self.stop)
         seconds = self._clock.elapsed()
         metrics = progress.metrics = evaluation.metrics
         self.outputs.write("eval", progress.step, {"epoch": session.epochs, **metrics})

@@ -23,7 +23,7 @@ from fxbio.train.build.precision import Precision
 from fxbio.train.build.schedule import Schedule
 from fxbio.train.config import Recipe
 from fxbio.train.config.sections import TrainConfig
-from fxbio.train.data import DataSource, EpochSampler, EvalSampler, make_loader
+from fxbio.train.data import DataSource, EpochSampler, EvalSampler, WatchedLoader, make_loader
 from fxbio.train.parallel.world import World
 from fxbio.train.state.rng import seed_everything
 from fxbio.train.tasks import Task
@@ -77,8 +77,8 @@ class Session:
     schedule: Schedule
     average: Average | None
     sampler: EpochSampler
-    train_loader: DataLoader[Any]
-    eval_loader: DataLoader[Any]
+    train_loader: WatchedLoader
+    eval_loader: WatchedLoader
     progress: Progress = field(default_factory=Progress)
 
     @property
@@ -193,7 +193,7 @@ def _sampler(recipe: Recipe, world: World, source: DataSource) -> EpochSampler:
 
 def _train_loader(
     recipe: Recipe, source: DataSource, task: Task, sampler: EpochSampler
-) -> DataLoader[Any]:
+) -> WatchedLoader:
     return make_loader(
         source.train,
         batch_size=sampler.batch_size // recipe.train.accumulate,
@@ -204,7 +204,7 @@ def _train_loader(
     )
 
 
-def _eval_loader(recipe: Recipe, world: World, source: DataSource, task: Task) -> DataLoader[Any]:
+def _eval_loader(recipe: Recipe, world: World, source: DataSource, task: Task) -> WatchedLoader:
     train = recipe.train
     return make_loader(
         source.val,

@@ -147,6 +147,14 @@ def make_view(steps: int, log: Path | None) -> View:
     return LiveView(steps, log, console) if console.is_terminal else LineView(steps, log)
 
 
+def say_anywhere(view: View, text: str) -> None:
+    """Say it also in a process that shows nothing, when the one that does may be silent."""
+    if isinstance(view, NoView):
+        print(text, file=sys.stderr, flush=True)
+    else:
+        view.say(text)
+
+
 def duration(seconds: float) -> str:
     """``1:02:03``, ``4:05``."""
     hours, rest = divmod(int(seconds), 3600)

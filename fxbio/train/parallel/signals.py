@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn
 
-__all__ = ["StopFlag", "StoppedEarly", "raise_early", "watch_signals"]
+__all__ = ["Abandoned", "StopFlag", "StoppedEarly", "raise_early", "watch_signals"]
 
 WATCHED = tuple(
     getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name)
@@ -27,6 +27,18 @@ class StoppedEarly(BaseException):
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
         self.number = number
+
+
+class Abandoned(BaseException):
+    """What was waited for did not come, after the process was asked to stop."""
+
+
+GRACE = 3.0
+"""Seconds that it has to come."""
+
+
+def _abandon(number: int, frame: FrameType | None) -> NoReturn:
+    raise Abandoned
 
 
 def silent(text: str) -> None:
@@ -49,6 +61,7 @@ class StopFlag:
         self.signal: int | None = None
         self.tell = tell
         self._early = early
+        self._abandons = False
 
     def __bool__(self) -> bool:
         return self.signal is not None
@@ -57,6 +70,24 @@ class StopFlag:
         """From now on a signal is noted without a word, until ``tell`` is set again."""
         self.tell, self._early = silent, None
 
+    @contextmanager
+    def abandoning(self) -> Iterator[None]:
+        """Inside, a signal ends the waiting soon: ``Abandoned`` is raised after a few seconds.
+
+        Outside of the main thread, where Python has no signals, nothing is.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = signal.signal(signal.SIGALRM, _abandon)
+        self._abandons = True
+        try:
+            yield
+        finally:
+            self._abandons = False
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+
     def receive(self, number: int) -> None:
         """Take in a signal; a second one ends the process at once."""
         if self:
@@ -64,6 +95,8 @@ class StopFlag:
         self.signal = number
         if self._early is not None:
             self._early(number)
+        if self._abandons:
+            signal.setitimer(signal.ITIMER_REAL, GRACE)
         name = signal.Signals(number).name
         self.tell(f"{name}: saving after this step, then leaving; once more to leave at once")
 

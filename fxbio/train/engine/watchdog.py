@@ -1,0 +1,117 @@
+"""Signs of life while a run gets on, and who is silent when a step takes far too long."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from torch.distributed.distributed_c10d import Store
+
+from fxbio.train.engine.clock import Clock
+from fxbio.train.engine.outputs import Outputs
+from fxbio.train.engine.session import Session
+from fxbio.train.output.view import say_anywhere
+
+__all__ = ["Watchdog", "watching"]
+
+PERIOD = 5.0
+"""Seconds between two signs of life; one that misses two is silent."""
+
+
+class Watchdog:
+    """A thread, since a process that waits for another does nothing else.
+
+    Args:
+        session: of this process; each of them has a watchdog.
+        outputs: whose status file is touched while the run gets on.
+        clock: says when a step takes far longer than those before.
+    """
+
+    def __init__(self, session: Session, outputs: Outputs, clock: Clock) -> None:
+        self.session, world = session, session.world
+        self.world, self.outputs, self.clock = world, outputs, clock
+        self.store: Store | None = world.store.clone() if world.store is not None else None
+        self._told = False
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
+        self._heard: dict[int, tuple[bytes, float]] = {}
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._thread.start()
+
+    def end(self) -> None:
+        """Look no more. A look that waits for a store which is gone is not waited for."""
+        self._ended.set()
+        self._thread.join(PERIOD)
+
+    def silent_ranks(self) -> list[int]:
+        """Which other processes have given no sign of life for two periods."""
+        now = time.monotonic()
+        return [r for r, (_, heard) in self._heard.items() if now - heard > 2 * PERIOD]
+
+    def _run(self) -> None:
+        while not self._ended.wait(PERIOD):
+            with suppress(RuntimeError):  # the store goes when the run ends
+                self._exchange()
+            worker = self._awaited_worker()
+            if worker is None and not self.clock.is_late():
+                self._told = False
+                self._touch()
+            elif not self._told:
+                self._told = self._tell(worker)
+
+    def _touch(self) -> None:
+        if self.outputs.folder is not None:
+            with suppress(OSError):  # what is written next says what is wrong
+                os.utime(self.outputs.folder.status)
+
+    def _exchange(self) -> None:
+        if self.store is None:
+            return
+        self.store.set(f"life/{self.world.rank}", str(time.monotonic()))
+        for rank in range(self.world.size):
+            key = f"life/{rank}"
+            sign = self.store.get(key) if self.store.check([key]) else b""
+            if rank != self.world.rank and self._heard.get(rank, (None, 0.0))[0] != sign:
+                self._heard[rank] = sign, time.monotonic()
+
+    def _awaited_worker(self) -> str | None:
+        """The worker that has been waited for, for too long."""
+        for loader in (self.session.train_loader, self.session.eval_loader):
+            since = loader.waiting_since
+            if since is not None and self.clock.too_long(time.monotonic() - since):
+                return loader.awaited()
+        return None
+
+    def _tell(self, worker: str | None) -> bool:
+        """Name who is silent; of ranks, the first process that is not does so, for all."""
+        if worker is not None:
+            say_anywhere(
+                self.outputs.view, f"  note: rank {self.world.rank} waits for {worker}, too long"
+            )
+            return True
+        silent = self.silent_ranks()
+        if not silent or set(range(self.world.rank)) - set(silent):
+            return False
+        ranks = ", ".join(map(str, silent))
+        say_anywhere(
+            self.outputs.view,
+            f"  note: rank {ranks} is silent: a step has taken {self.clock.elapsed():.0f} s, and "
+            f"those before {self.clock.step_seconds:.2g} s",
+        )
+        return True
+
+
+@contextmanager
+def watching(session: Session, outputs: Outputs, clock: Clock) -> Iterator[None]:
+    """A watchdog for as long as training goes on."""
+    watchdog = Watchdog(session, outputs, clock)
+    watchdog.start()
+    try:
+        yield
+    finally:
+        watchdog.end()
