@@ -9,12 +9,18 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import torch
+from torch.distributed import HashStore
 
 from fxbio.train.data import DataSource
 from fxbio.train.engine import clock, watchdog
+from fxbio.train.engine.outputs import Outputs
 from fxbio.train.engine.run import train
+from fxbio.train.parallel.world import World
 from tests.train.test_resume import Trap, assert_same, final
 from tests.train.tiny import recipe, source
 
@@ -66,3 +72,30 @@ def test_a_worker_that_is_slow_is_waited_for(tmp_path: Path) -> None:
     train(recipe(*WORKER), tmp_path / "slow", data=hanging(20, doze, "train"))
     train(recipe(*WORKER), tmp_path / "straight", data=source())
     assert_same(final(tmp_path / "slow"), final(tmp_path / "straight"))
+
+
+def test_a_rank_without_a_sign_of_life_is_silent(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The second of three processes gives one sign, and no other; the first one says so, once."""
+    monkeypatch.setattr(clock, "LATE", 0.3)
+    monkeypatch.setattr(watchdog, "PERIOD", 0.2)
+    store = HashStore()
+    dogs = []
+    for rank in range(3):
+        session: Any = SimpleNamespace(
+            world=World(torch.device("cpu"), rank, 3, None, store),
+            train_loader=SimpleNamespace(waiting_since=None),
+            eval_loader=SimpleNamespace(waiting_since=None),
+        )
+        late = clock.Clock()
+        late.in_step = True
+        dogs.append(watchdog.Watchdog(session, Outputs(), late))
+    store.set("life/1", "once")
+    for dog in (dogs[0], dogs[2]):
+        dog.start()
+    time.sleep(2.5)
+    for dog in (dogs[0], dogs[2]):
+        dog.end()
+    assert dogs[0].silent_ranks() == dogs[2].silent_ranks() == [1]
+    assert capsys.readouterr().err.count("note: rank 1 is silent: a step has taken") == 1
