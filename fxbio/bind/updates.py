@@ -29,6 +29,7 @@ from fxbio.bind.binding import UPDATES, BoundWeight, binding_of, resolve_attribu
 from fxbio.bind.local_losses import attach_losses, begin_update, detach_losses
 from fxbio.bind.optimizers import check_optimizer, forget_optimizers
 from fxbio.errors import FxbioWarning, ModelError
+from fxbio.graph.grad_mode import is_examined
 from fxbio.ops.transport import parse_rule
 from fxbio.rules.draw import feedback_generator
 
@@ -141,7 +142,7 @@ def count_update(model: nn.Module) -> None:
 
 def count_writes(module: nn.Module) -> None:
     """Count an update that no optimizer made, at the beginning of a differentiated forward."""
-    if torch.compiler.is_compiling():  # compiled code does not see versions of tensors
+    if torch.compiler.is_compiling() or is_examined():  # compilers do not see versions of tensors
         return
     watch = _tracked.get(module)
     if watch is None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
-__all__ = ["differentiated", "learning"]
+__all__ = ["differentiated", "is_examined", "learning", "under_examination"]
 
 
 def differentiated() -> bool:
@@ -27,3 +27,21 @@ def learning(frozen: Iterable[Tensor]) -> Iterator[None]:
     finally:
         for parameter, learns in before:
             parameter.requires_grad_(learns)
+
+
+_examined = [0]
+
+
+@contextlib.contextmanager
+def under_examination() -> Iterator[None]:
+    """Forward passes inside look at a model, as ``verify`` does, and are no part of training it."""
+    _examined[0] += 1
+    try:
+        yield
+    finally:
+        _examined[0] -= 1
+
+
+def is_examined() -> bool:
+    """Whether the model that runs is looked at and not trained."""
+    return _examined[0] > 0

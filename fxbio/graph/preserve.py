@@ -15,6 +15,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn.modules import module as module_hooks
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
+from fxbio.graph.grad_mode import under_examination
 from fxbio.graph.state import Restore, owned_state, restore_of
 from fxbio.graph.storages import stored_parts
 from fxbio.graph.taint import tensors_in
@@ -57,6 +58,7 @@ def preserved(
         guard.keep_all()
     try:
         with (
+            under_examination(),
             torch.random.fork_rng(devices),
             outside_inference_mode(),
             guard if watched else _NO_GUARD,

@@ -299,3 +299,14 @@ def test_evaluation_with_gradients_warns_of_nothing() -> None:
 def test_there_is_nothing_to_count_without_such_feedback() -> None:
     with pytest.raises(ModelError, match="depends on the number of updates"):
         fxbio.count_update(made("fa"))
+
+
+def test_looking_at_a_model_is_no_beginning_of_its_training() -> None:
+    """What is written between, as DDP does when it wraps a model, is no update."""
+    model = made()
+    fxbio.verify(model)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.mul_(2.0)
+    model(X)
+    assert counts(model) == {0}

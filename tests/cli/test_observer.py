@@ -1,26 +1,33 @@
 from __future__ import annotations
 
 import pytest
-from torch import fx, nn
+import torch
+from torch import Tensor, nn
 
 from fxbio.cli.observer import graph_printer, pass_observers, print_time
+from fxbio.graph.capture import capture
 from fxbio.graph.inputs import ExampleInputs
-from fxbio.graph.model_graph import Island, ModelGraph
 from fxbio.passes import Pass, PassResult, Program
 from fxbio.passes.pipeline import PassRun
 
 
-def graph(name: str) -> fx.Graph:
-    made = fx.Graph()
-    made.output(made.placeholder(name))
-    return made
+class Detector(nn.Module):
+    """Two islands: what lies between them reads values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone, self.head = nn.Sequential(nn.Linear(3, 3)), nn.Sequential(nn.Linear(3, 2))
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = self.backbone(images)
+        result: Tensor = self.head(features * float(features.sum().item() > 0))
+        return result
 
 
 @pytest.fixture
 def program() -> Program:
-    islands = (Island("backbone", graph("images")), Island("head", graph("features")))
-    captured = ModelGraph("Detector", sites=(), unreachable=(), islands=islands)
-    return Program(nn.Identity(), captured, ExampleInputs())
+    model, inputs = Detector(), ExampleInputs((torch.ones(1, 3),))
+    return Program(model, capture(model, inputs), inputs)
 
 
 def run(summary: str, seconds: float = 0.0) -> PassRun:
@@ -49,14 +56,14 @@ def test_graphs_are_printed_when_they_change(
     observe = graph_printer()
     observe(run(""), program)
     assert "-- backbone" in (first := capsys.readouterr().err)
-    assert "images" in first
+    assert "backbone.0" in first
 
     observe(run(""), program)
     assert "unchanged" in (second := capsys.readouterr().err)
-    assert "images" not in second
+    assert "backbone.0" not in second
 
-    program.rewritten["backbone"] = graph("rewritten_images")
+    program.lowered.node("backbone_0").name = "rewritten_backbone"
     observe(run(""), program)
     third = capsys.readouterr().err
-    assert "rewritten_images" in third
-    assert "features" in third
+    assert "rewritten_backbone" in third
+    assert "-- head" in third

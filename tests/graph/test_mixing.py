@@ -47,7 +47,6 @@ MATRICES: dict[str, Apply] = {
 FILTERS: dict[str, Apply] = {
     "spectrum": lambda h, w: torch.fft.irfft(torch.fft.rfft(h) * torch.fft.rfft(w), n=WIDTH),
     "correlation": correlated,
-    "dot": lambda h, w: h + torch.stack([torch.dot(row, w) for row in h])[:, None],
 }
 SCALES: dict[str, Apply] = {
     "gain": lambda h, w: h * w,

@@ -66,7 +66,8 @@ def test_gradients_come_for_what_needs_them_and_for_nothing_else(case: Case, rul
             if tensor is None or not tensor.requires_grad or other is None:
                 assert one is None
             else:
-                assert torch.equal(one, other)  # type: ignore[arg-type]
+                # The last digit is that of the kernel, which BLAS chooses by what else is computed.
+                torch.testing.assert_close(one, other, rtol=1e-14, atol=1e-15)
 
 
 @one_each

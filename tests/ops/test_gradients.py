@@ -93,7 +93,8 @@ def test_gradients_come_for_what_needs_them_and_for_nothing_else(case: Case, rul
             if tensor is None or not tensor.requires_grad or whole is None:
                 assert mine is None
             else:
-                assert torch.equal(mine, whole)  # type: ignore[arg-type]
+                # The last digit is that of the kernel, which BLAS chooses by what else is computed.
+                torch.testing.assert_close(mine, whole, rtol=1e-14, atol=1e-15)
 
 
 @pytest.mark.parametrize(

@@ -121,14 +121,14 @@ def test_failed_and_diverged_cells_are_rows(write: Write, folder: Path) -> None:
     )
     path = write(
         "axes:\n  - {name: p, policies: [none.yaml]}\n"
-        "  - {name: m, option: {rule: fa, option: magnitude, values: [1.0e38]}}\n"
+        "  - {name: m, option: {rule: fa, option: magnitude, values: [1.0e30]}}\n"
     )
     said = told(path)
     assert any("p/none will fail: 'nowhere' matches no site of Net" in line for line in said)
     rows = {row.run: row for row in load_results("out").rows}
     assert rows["p/none"].state == "failed"
     assert "'nowhere' matches no site" in str(rows["p/none"].error)
-    assert rows["m/magnitude=1e+38/fa"].state == "diverged"
+    assert rows["m/magnitude=1e+30/fa"].state == "diverged"
     assert "What failed or diverged" in (folder / "out/report.html").read_text()
     assert any("of which 3 are over" in line for line in told(path))
     assert any("of which 1 are over" in line for line in told(path, retry=True))
