@@ -197,8 +197,20 @@ def fresh() -> Iterator[None]:
 
 
 def fakes() -> list[Any]:
+    """Those that a test has left; others may live on in the traceback of an earlier failure."""
     gc.collect()
-    return [value for value in gc.get_objects() if type(value) is FakeTensor]
+    alive = (value for value in gc.get_objects() if type(value) is FakeTensor)
+    return [value for value in alive if not any(value is other for other in _ALIVE_BEFORE)]
+
+
+_ALIVE_BEFORE: list[Any] = []
+
+
+@pytest.fixture(autouse=True)
+def alive_before() -> Iterator[None]:
+    _ALIVE_BEFORE[:] = fakes()
+    yield
+    _ALIVE_BEFORE.clear()
 
 
 CALLS: dict[str, Callable[[nn.Module, Tensor], Any]] = {
