@@ -11,7 +11,7 @@ from fxbio.cli.console import log, print_result
 from fxbio.cli.options import NamedPath
 
 if TYPE_CHECKING:
-    from fxbio.study.ablation.cluster import ClusterName
+    from fxbio.study.cluster import ClusterName
 
 __all__ = ["command"]
 
@@ -61,7 +61,7 @@ def command(
       fxbio ablate examples/studies/mnist5k-layers.yaml --jobs 2
       fxbio ablate study.yaml --cluster slurm --jobs 20
     """
-    from fxbio.study.ablation import ablate
+    from fxbio.study import ablate
 
     folder = out or Path("studies", study_file.stem)
     results = ablate(

@@ -13,7 +13,7 @@ from fxbio.cli.options import MODEL_HELP, ModelRequest, json_option, model_optio
 from fxbio.cli.subject import load_subject, own_policy_option
 
 if TYPE_CHECKING:
-    from fxbio.study.auditing.report import AuditRow, FailLevel
+    from fxbio.analysis.audit_report import AuditRow, FailLevel
 
 __all__ = ["command"]
 

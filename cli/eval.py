@@ -51,7 +51,7 @@ def command(
       fxbio eval runs/xiao-retinanet --predictions boxes.json
     """
     from fxbio.train.engine.evaluate_run import evaluate_run
-    from fxbio.train.output.view import metrics_text
+    from fxbio.train.output.progress import metrics_text
 
     file = _file(run, checkpoint)
     result = evaluate_run(run, file, overrides, predictions=predictions, trust=trust)

@@ -15,7 +15,7 @@ from fxbio.cli.subject import load_subject, own_policy_option
 if TYPE_CHECKING:
     from torch import nn
 
-    from fxbio.graph.inputs import ExampleInputs
+    from fxbio.models.inputs import ExampleInputs
     from fxbio.policy import Policy
 
 __all__ = ["command"]
@@ -55,7 +55,7 @@ def command(request: ModelRequest, policy_file: Path | None, out: Path, level: s
       fxbio graph resnet18-ss/ -o resnet18.html --level site
       fxbio graph model.py --policy dfa.yaml -o model.mmd
     """
-    from fxbio.pictures import check_format, draw, save
+    from fxbio.viz import check_format, draw, save
 
     check_format(out)
     model, policy, inputs = _load(request, policy_file)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from fxbio.graph.site import Site, Unreachable
+    from fxbio.site import Site, Unreachable
 
 __all__ = ["command"]
 

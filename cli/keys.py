@@ -33,7 +33,7 @@ def command(section: str | None, as_json: bool) -> None:
       fxbio keys study.axes
     """
     from fxbio.errors import ConfigError, did_you_mean
-    from fxbio.study.ablation.config import StudyConfig
+    from fxbio.study.study_sections import StudyConfig
     from fxbio.train.config import Recipe
 
     study: dict[str, type[Any]] = {"study": StudyConfig}

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from fxbio import __version__
+from fxbio._version import __version__
 from fxbio.errors import FxbioError, Stopped, TrainError, VerificationError
 
 __all__ = ["COMMANDS", "EXIT_CODES", "cli", "exit_code", "main"]

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from fxbio.graph.inputs import ExampleInputs
-    from fxbio.record.record import ModelSource
-    from fxbio.reference import LoadedModel
+    from fxbio.models import LoadedModel
+    from fxbio.models.inputs import ExampleInputs
+    from fxbio.serialization.record import ModelSource
 
 __all__ = [
     "MODEL_HELP",
@@ -68,8 +68,8 @@ class ModelRequest:
 
     def source(self) -> ModelSource:
         """How the model can be built again."""
-        from fxbio.record.record import ModelSource
-        from fxbio.reference import parse_model_args
+        from fxbio.models import parse_model_args
+        from fxbio.serialization.record import ModelSource
 
         arguments = parse_model_args(self.model_args)
         plugins = tuple(_absolute(plugin) for plugin in self.plugins)
@@ -77,7 +77,7 @@ class ModelRequest:
 
     def example_inputs(self) -> ExampleInputs | None:
         """What ``--input`` describes; ``None`` without it."""
-        from fxbio.graph.input_spec import parse_inputs
+        from fxbio.models.input_spec import parse_inputs
 
         return parse_inputs(self.inputs, seed=self.seed) if self.inputs else None
 
@@ -87,7 +87,7 @@ class ModelRequest:
         Raises:
             ModelError: when the model cannot be built, or the input cannot be read.
         """
-        from fxbio.reference import load_reference, parse_model_args
+        from fxbio.models import load_reference, parse_model_args
 
         inputs = self.example_inputs()
         arguments = parse_model_args(self.model_args)

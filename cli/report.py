@@ -25,7 +25,7 @@ def command(folder: Path, png: bool, as_json: bool) -> None:
       fxbio report studies/mnist5k-layers
       fxbio report studies/mnist5k-layers --json
     """
-    from fxbio.study.ablation import load_results, write_results
+    from fxbio.study import load_results, write_results
 
     results = load_results(folder)
     write_results(results, folder, png=png)

@@ -54,7 +54,7 @@ def _facts(cls: type[Rule]) -> dict[str, str]:
 
 def _served(ops: Sequence[str]) -> str:
     """Operations in few words; the dimensions of a kind together, as ``conv1d-3d``."""
-    from fxbio.graph.site import OP_KINDS
+    from fxbio.site import OP_KINDS
 
     missing = [op for op in OP_KINDS if op not in ops]
     if len(missing) < 2:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from fxbio.cli.options import ModelRequest
-    from fxbio.graph.inputs import ExampleInputs
+    from fxbio.models.inputs import ExampleInputs
 
 __all__ = ["load_subject", "own_policy_option"]
 

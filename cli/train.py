@@ -16,16 +16,16 @@ from fxbio.cli.console import log
 from fxbio.cli.main import exit_code
 from fxbio.cli.options import NamedPath
 from fxbio.errors import FxbioError, ProcessError
-from fxbio.train.output.folder import RunFolder
-from fxbio.train.output.unbegun import leave_unbegun
-from fxbio.train.parallel.launch import first_process, inside_torchrun
-from fxbio.train.parallel.signals import watch_signals
+from fxbio.train.distributed.launch import first_process, inside_torchrun
+from fxbio.train.distributed.signals import watch_signals
+from fxbio.train.output.run_folder import RunFolder
+from fxbio.train.output.stale_run import leave_unbegun
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fxbio.train.engine.run import Outcome
-    from fxbio.train.output.folder import Resume
+    from fxbio.train.output.run_folder import Resume
 
 __all__ = ["command"]
 
@@ -143,8 +143,8 @@ def _recorded(train: Callable[..., Outcome]) -> Callable[..., Outcome | None]:
 
 
 def _launch(arguments: list[str], processes: int, run: RunFolder) -> int:
+    from fxbio.train.distributed.launch import launch
     from fxbio.train.output.status import read_status
-    from fxbio.train.parallel.launch import launch
 
     before = read_status(run.status)
     code = launch([*arguments, "--out", str(run.path)], processes)

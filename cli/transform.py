@@ -74,8 +74,8 @@ def command(
     """
     import fxbio
     from fxbio.passes import DEFAULT_PIPELINE
-    from fxbio.record.folder import check_replaceable
-    from fxbio.record.record import plan_of
+    from fxbio.saving import check_replaceable
+    from fxbio.serialization.record import plan_of
 
     policy = fxbio.Policy.from_yaml(policy_file)
     loaded, inputs = request.load()

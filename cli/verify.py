@@ -15,7 +15,7 @@ from fxbio.cli.subject import load_subject
 if TYPE_CHECKING:
     from torch import nn
 
-    from fxbio.graph.inputs import ExampleInputs
+    from fxbio.models.inputs import ExampleInputs
 
 __all__ = ["command"]
 

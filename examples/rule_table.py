@@ -33,7 +33,7 @@ from torch.optim import SGD, Adam, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 import fxbio
-from fxbio.targets.phase import Phase
+from fxbio.target_propagation.phase import Phase
 
 MODELS = {"mlp": Perceptron, "conv": ConvNet}
 EPOCHS = 20

@@ -16,30 +16,36 @@ import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
+from fxbio._version import __version__
+
 if TYPE_CHECKING:
-    from fxbio import errors, nn, optim, passes, pictures, rules, study, train
+    from fxbio import analysis, errors, nn, optim, passes, rules, study, train, viz
+    from fxbio.analysis import (
+        Alignment,
+        Audit,
+        alignment,
+        audit,
+        log_alignment,
+    )
     from fxbio.api import plan, revert, transform
-    from fxbio.bind.feedback_training import set_phase, train_feedback
-    from fxbio.bind.install import backprop, feedback_weights
-    from fxbio.bind.mirror import mirror
-    from fxbio.bind.updates import count_update, redraw_counts, set_redraw_counts
     from fxbio.errors import FxbioError, FxbioWarning
     from fxbio.graph.capture import capture
-    from fxbio.graph.inputs import ExampleInputs
     from fxbio.graph.model_graph import ModelGraph
+    from fxbio.models.inputs import ExampleInputs
     from fxbio.parameter_groups import param_groups
     from fxbio.policy import Plan, Policy
-    from fxbio.record.folder import load, save
     from fxbio.rules import Rule, WeightInfo, rule
-    from fxbio.study import Alignment, Audit, alignment, audit
+    from fxbio.runtime.feedback_training import set_phase, train_feedback
+    from fxbio.runtime.install import backprop, feedback_weights
+    from fxbio.runtime.mirror_phase import mirror
+    from fxbio.runtime.updates import count_update, redraw_counts, set_redraw_counts
+    from fxbio.saving import load, save
     from fxbio.verification import Verification, verify
 
-__version__ = "0.1.0"
-
 _HOMES = {
-    "Alignment": "fxbio.study",
-    "Audit": "fxbio.study",
-    "ExampleInputs": "fxbio.graph.inputs",
+    "Alignment": "fxbio.analysis",
+    "Audit": "fxbio.analysis",
+    "ExampleInputs": "fxbio.models.inputs",
     "FxbioError": "fxbio.errors",
     "FxbioWarning": "fxbio.errors",
     "ModelGraph": "fxbio.graph.model_graph",
@@ -48,29 +54,30 @@ _HOMES = {
     "Rule": "fxbio.rules",
     "Verification": "fxbio.verification",
     "WeightInfo": "fxbio.rules",
-    "alignment": "fxbio.study",
-    "audit": "fxbio.study",
-    "backprop": "fxbio.bind.install",
+    "alignment": "fxbio.analysis",
+    "log_alignment": "fxbio.analysis",
+    "audit": "fxbio.analysis",
+    "backprop": "fxbio.runtime.install",
     "capture": "fxbio.graph.capture",
-    "feedback_weights": "fxbio.bind.install",
-    "load": "fxbio.record.folder",
-    "mirror": "fxbio.bind.mirror",
+    "feedback_weights": "fxbio.runtime.install",
+    "load": "fxbio.saving",
+    "mirror": "fxbio.runtime.mirror_phase",
     "param_groups": "fxbio.parameter_groups",
     "plan": "fxbio.api",
-    "count_update": "fxbio.bind.updates",
-    "redraw_counts": "fxbio.bind.updates",
+    "count_update": "fxbio.runtime.updates",
+    "redraw_counts": "fxbio.runtime.updates",
     "revert": "fxbio.api",
     "rule": "fxbio.rules",
-    "save": "fxbio.record.folder",
-    "set_phase": "fxbio.bind.feedback_training",
-    "set_redraw_counts": "fxbio.bind.updates",
-    "train_feedback": "fxbio.bind.feedback_training",
+    "save": "fxbio.saving",
+    "set_phase": "fxbio.runtime.feedback_training",
+    "set_redraw_counts": "fxbio.runtime.updates",
+    "train_feedback": "fxbio.runtime.feedback_training",
     "transform": "fxbio.api",
     "verify": "fxbio.verification",
 }
 
-_MODULES = ("errors", "nn", "optim", "passes", "pictures", "rules", "study", "train")
-"""What people use by its own name, as in ``fxbio.study.log_alignment``."""
+_MODULES = ("analysis", "errors", "nn", "optim", "passes", "rules", "study", "train", "viz")
+"""What people use by its own name, as in ``fxbio.optim.strict_norm``."""
 
 __all__ = [
     "Alignment",
@@ -84,7 +91,9 @@ __all__ = [
     "Rule",
     "Verification",
     "WeightInfo",
+    "__version__",
     "alignment",
+    "analysis",
     "audit",
     "backprop",
     "capture",
@@ -92,12 +101,12 @@ __all__ = [
     "errors",
     "feedback_weights",
     "load",
+    "log_alignment",
     "mirror",
     "nn",
     "optim",
     "param_groups",
     "passes",
-    "pictures",
     "plan",
     "redraw_counts",
     "revert",
@@ -111,6 +120,7 @@ __all__ = [
     "train_feedback",
     "transform",
     "verify",
+    "viz",
 ]
 
 

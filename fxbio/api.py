@@ -9,18 +9,18 @@ from typing import Any
 import torch
 from torch import nn
 
-from fxbio import __version__
-from fxbio.bind.install import bound_modules, uninstall
+from fxbio._version import __version__
 from fxbio.errors import ModelError, PassError, PolicyError
 from fxbio.graph.capture import capture, example_inputs_for
-from fxbio.graph.copy import copy_model
-from fxbio.graph.preconditions import check_capturable
-from fxbio.graph.preserve import outside_inference_mode
+from fxbio.graph.check_model import check_capturable
+from fxbio.graph.model_copy import copy_model
+from fxbio.graph.state_guard import outside_inference_mode
 from fxbio.passes import DEFAULT_PIPELINE, Pipeline, Program
 from fxbio.passes.pipeline import Observer
 from fxbio.policy import Plan, Policy, resolve
-from fxbio.record.code import readable_code
-from fxbio.record.record import RECORD, Record
+from fxbio.runtime.install import bound_modules, uninstall
+from fxbio.serialization.code import readable_code
+from fxbio.serialization.record import RECORD, Record
 
 __all__ = ["plan", "revert", "transform"]
 

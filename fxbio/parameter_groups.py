@@ -12,16 +12,16 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.parallel import DistributedDataParallel
 
-from fxbio.bind.binding import binding_of
-from fxbio.bind.install import bound_modules
 from fxbio.errors import PolicyError, did_you_mean
+from fxbio.files.located_yaml import from_plain
 from fxbio.globs import suggest_paths
-from fxbio.graph.site import Site, Unreachable
 from fxbio.policy.plan import Plan
 from fxbio.policy.selector import patterns_of, select
 from fxbio.policy.where_loader import load_where
-from fxbio.positions import from_plain
-from fxbio.record.record import record_of
+from fxbio.runtime.binding import binding_of
+from fxbio.runtime.install import bound_modules
+from fxbio.serialization.record import record_of
+from fxbio.site import Site, Unreachable
 
 __all__ = ["param_groups"]
 

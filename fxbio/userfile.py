@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import TypeVar
 
 from fxbio.errors import FxbioError, Location
-from fxbio.reading import require_regular_file
+from fxbio.files.reading import require_regular_file
 
 __all__ = ["anchored", "anchored_path", "import_file", "in_user_code", "user_location"]
 

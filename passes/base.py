@@ -10,11 +10,11 @@ from typing import Any, ClassVar
 from torch import fx, nn
 
 from fxbio.errors import PassError
-from fxbio.graph.inputs import ExampleInputs
 from fxbio.graph.model_graph import ModelGraph
 from fxbio.lowering.feedback import FeedbackSpec
 from fxbio.lowering.lowered_graph import LoweredGraph
 from fxbio.lowering.routing import Routing
+from fxbio.models.inputs import ExampleInputs
 from fxbio.policy import Plan, Policy
 from fxbio.rules import Family
 from fxbio.rules.spec import format_spec

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fxbio.bind.install import bound_modules, install
 from fxbio.errors import PassError
 from fxbio.lowering.installation import derive_installation
 from fxbio.passes.base import Pass, PassResult, Program
 from fxbio.passes.registry import register_pass
+from fxbio.runtime.install import bound_modules, install
 
 __all__ = ["BindModules"]
 

@@ -8,7 +8,8 @@ from fxbio.errors import UnreachableWeightError
 from fxbio.globs import glob_matches
 from fxbio.passes.base import Pass, PassResult, Program
 from fxbio.passes.registry import register_pass
-from fxbio.policy.plan import Assignment, Plan
+from fxbio.policy.assignment import Assignment
+from fxbio.policy.plan import Plan
 from fxbio.rules import WeightInfo
 
 __all__ = ["CheckSupport"]
@@ -58,7 +59,7 @@ class CheckSupport(Pass):
             )
 
     def _check(self, plan: Plan, assignment: Assignment) -> None:
-        site, rule = assignment.site, plan.rule_of(assignment)
+        site, rule = assignment.site, assignment.make_rule()
         info = WeightInfo.of(site)
         reason = site.unreachable or rule.unsupported(info)
         if reason is None and rule.reads_weight() and site.computed:

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from fxbio.bind.binding import resolve_attribute
-from fxbio.bind.classes import without_scopes
 from fxbio.errors import PassError
 from fxbio.lowering.lowered_graph import LoweredGraph
 from fxbio.passes.base import Pass, PassResult, Program
 from fxbio.passes.registry import register_pass
+from fxbio.runtime.binding import resolve_attribute
+from fxbio.runtime.classes import without_scopes
 
 __all__ = ["EmitGraphs"]
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 
 from torch import fx
 
-from fxbio.bind.binding import Delivery
 from fxbio.lowering.deliveries import Deliveries, insert_port
 from fxbio.lowering.lowered_graph import LoweredGraph, Receiver
 from fxbio.lowering.receiver_info import receiver_info
@@ -14,7 +13,8 @@ from fxbio.ops.functional import port as port_op
 from fxbio.passes.base import Pass, PassResult, Program, require_routing
 from fxbio.passes.registry import register_pass
 from fxbio.rules.broadcast import BroadcastRule, ReceiverInfo
-from fxbio.rules.draw import feedback_generator
+from fxbio.rules.seeding import feedback_generator
+from fxbio.runtime.binding import Delivery
 
 __all__ = ["LowerBroadcast"]
 

@@ -7,20 +7,20 @@ from dataclasses import dataclass, field, replace
 
 from torch import fx
 
-from fxbio.bind.binding import Delivery
-from fxbio.error_routing import Head
 from fxbio.errors import PolicyError
 from fxbio.lowering.deliveries import Deliveries, insert_port
 from fxbio.lowering.lowered_graph import LoweredGraph, Receiver
 from fxbio.lowering.receiver_info import receiver_info
 from fxbio.lowering.units import RoutedUnit
+from fxbio.ops.error_port import LABEL
 from fxbio.ops.functional import label_port
-from fxbio.ops.inlet import LABEL
 from fxbio.passes.base import Pass, PassResult, Program, require_routing
 from fxbio.passes.registry import register_pass
 from fxbio.rules.broadcast import ReceiverInfo
-from fxbio.rules.draw import feedback_generator
-from fxbio.rules.greedy import GreedyLearning, classify
+from fxbio.rules.decoupled_greedy import GreedyLearning, classify
+from fxbio.rules.seeding import feedback_generator
+from fxbio.runtime.binding import Delivery
+from fxbio.semantics.error_routing import Head
 
 __all__ = ["LowerLocal"]
 

@@ -21,12 +21,12 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 import fxbio
-from fxbio.bind.install import bound_modules
 from fxbio.cli.main import cli
 from fxbio.errors import CaptureError, FxbioError, ModelError, PassError, PolicyError, RuleError
 from fxbio.passes import DEFAULT_PIPELINE, Pass, PassResult, Pipeline, Program, register_pass
 from fxbio.passes import registry as passes_registry
-from fxbio.record.record import RECORD
+from fxbio.runtime.install import bound_modules
+from fxbio.serialization.record import RECORD
 from tests.small import BUILDERS, Layers, build, policy, snapshot, step
 
 

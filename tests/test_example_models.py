@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import fxbio
-from fxbio.reference import LoadedModel, load_reference
+from fxbio.models import LoadedModel, load_reference
 
 MODELS = Path(__file__).parents[1] / "examples" / "models"
 

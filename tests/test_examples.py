@@ -15,8 +15,8 @@ from torchvision.models.detection import RetinaNet
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 
 import fxbio
+from fxbio.models import load_reference
 from fxbio.plugins import load_plugin
-from fxbio.reference import load_reference
 from fxbio.rules import base as registry
 from tests.small import Attention
 

@@ -49,7 +49,7 @@ def test_names_on_the_pages_are_public(name: str) -> None:
 
 
 def test_the_pages_were_read() -> None:
-    expected = {"fxbio.study.log_alignment", "fxbio.verify", "fxbio.optim.strict_norm"}
+    expected = {"fxbio.log_alignment", "fxbio.verify", "fxbio.optim.strict_norm"}
     assert expected <= used(PAGES)
 
 
@@ -61,7 +61,7 @@ def test_public_names_are_there(name: str) -> None:
 
 def test_packages_are_there_after_a_plain_import() -> None:
     code = (
-        "import fxbio; fxbio.study.log_alignment, fxbio.train.load_recipe, fxbio.pictures.draw, "
+        "import fxbio; fxbio.log_alignment, fxbio.train.load_recipe, fxbio.viz.draw, "
         "fxbio.passes.Pipeline, fxbio.errors.ModelError, fxbio.rules.make_rule"
     )
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 import fxbio
-from fxbio.reference import load_reference
+from fxbio.models import load_reference
 from fxbio.train.data import DataConfig, EvalSampler, make_loader, open_data
 from fxbio.train.tasks import TaskConfig, make_task
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from torch import fx
 
-from fxbio.graph.recording import Recording
+from fxbio.graph.trace import Recording
 
 __all__ = ["attention_calls"]
 

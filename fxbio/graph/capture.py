@@ -12,20 +12,20 @@ from torch import nn
 from torch.utils._pytree import tree_map
 
 from fxbio.errors import CaptureError, FxbioError, ModelError
-from fxbio.graph.default_inputs import default_inputs
+from fxbio.graph.check_model import check_capturable
 from fxbio.graph.fake_run import run_fake
-from fxbio.graph.frames import origin_of_exception
-from fxbio.graph.grad_mode import learning
-from fxbio.graph.inputs import INPUT_HELP, ExampleInputs, as_example_inputs
 from fxbio.graph.islands import find_islands
 from fxbio.graph.model_graph import ModelGraph
-from fxbio.graph.preconditions import check_capturable
-from fxbio.graph.preserve import preserved
-from fxbio.graph.recorder import Recorder
-from fxbio.graph.recording import Recording
-from fxbio.graph.site import Unreachable
-from fxbio.graph.sites import SiteBuilder
+from fxbio.graph.site_builder import SiteBuilder
+from fxbio.graph.state_guard import preserved
 from fxbio.graph.taint import WeightTaint
+from fxbio.graph.trace import Recording
+from fxbio.graph.tracer import Recorder
+from fxbio.models.default_inputs import default_inputs
+from fxbio.models.inputs import INPUT_HELP, ExampleInputs, as_example_inputs
+from fxbio.site import Unreachable
+from fxbio.source_locations import origin_of_exception
+from fxbio.tensors.grad_mode import learning
 
 __all__ = ["capture", "example_inputs_for", "run_for_structure"]
 

@@ -16,9 +16,9 @@ from torch._functorch.pyfunctorch import retrieve_all_functorch_interpreters
 from torch.autograd import forward_ad
 
 from fxbio.errors import CaptureError
-from fxbio.graph.frames import user_origin
-from fxbio.graph.recording import RawUse
-from fxbio.graph.site import Origin
+from fxbio.graph.trace import RawUse
+from fxbio.site import Origin
+from fxbio.source_locations import user_origin
 
 __all__ = ["Derivative", "refuse_functorch", "without_rules"]
 

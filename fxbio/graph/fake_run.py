@@ -14,11 +14,11 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._pytree import tree_map
 
 from fxbio.errors import CaptureError
-from fxbio.graph.frames import user_origin
-from fxbio.graph.inputs import ExampleInputs
-from fxbio.graph.preserve import preserved, state_of
 from fxbio.graph.shared_state import SharedState
-from fxbio.graph.taint import tensors_in
+from fxbio.graph.state_guard import preserved, state_of
+from fxbio.models.inputs import ExampleInputs
+from fxbio.source_locations import user_origin
+from fxbio.tensors.nested import tensors_in
 
 __all__ = ["run_fake"]
 

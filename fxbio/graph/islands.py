@@ -6,7 +6,7 @@ from torch import fx
 
 from fxbio.graph.extract import extracted
 from fxbio.graph.model_graph import Island
-from fxbio.graph.recording import ModuleCall, Recording
+from fxbio.graph.trace import ModuleCall, Recording
 
 __all__ = ["find_islands"]
 

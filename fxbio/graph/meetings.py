@@ -7,21 +7,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch.nn.functional as F
 from torch import Tensor, fx
 
-from fxbio.graph.follow import giving_values
-from fxbio.graph.functions import is_linear_function
 from fxbio.graph.model_graph import ModelGraph
+from fxbio.semantics.applied import applies_or_looks_up
+from fxbio.semantics.weight_provenance import giving_values
 
-__all__ = ["applies_or_looks_up", "weights_meeting_activations"]
-
-_LOOKUPS = (F.embedding, F.embedding_bag)
-
-
-def applies_or_looks_up(function: Any) -> bool:
-    """Whether a function makes an activation of a weight by definition: a layer, or a table."""
-    return function in _LOOKUPS or is_linear_function(function)
+__all__ = ["weights_meeting_activations"]
 
 
 def weights_meeting_activations(captured: ModelGraph) -> frozenset[str]:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fxbio.graph.operands import shape_of
+from fxbio.tensors.operands import shape_of
 
 __all__ = ["MIXING", "PRODUCTS", "keeps_entries", "mixed_dims", "varying_dims"]
 

@@ -13,9 +13,9 @@ from typing import Any
 import networkx as nx
 from torch import Tensor, fx
 
-from fxbio.graph.recording import ModuleCall
-from fxbio.graph.site import Origin, Site, Unreachable
-from fxbio.notebook import data_frame, html_table
+from fxbio.display import data_frame, html_table
+from fxbio.graph.trace import ModuleCall
+from fxbio.site import Origin, Site, Unreachable
 
 __all__ = ["Island", "ModelGraph"]
 

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from fxbio.graph.operands import shape_of
 from fxbio.graph.taint import plain_tensors
+from fxbio.tensors.operands import shape_of
 
 __all__ = ["NodeTable"]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
-from fxbio.graph.state import (
+from fxbio.graph.python_state import (
     UNSET,
     LruCache,
     Restore,

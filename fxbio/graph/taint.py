@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fxbio.graph.mixing import MIXING, PRODUCTS, keeps_entries, mixed_dims, varying_dims
-from fxbio.graph.operands import shape_of
-from fxbio.graph.storages import storage_key
+from fxbio.tensors.nested import tensors_in
+from fxbio.tensors.operands import shape_of
+from fxbio.tensors.storages import storage_key
 
-__all__ = ["WeightTaint", "WeightUse", "plain_tensors", "tensors_in"]
+__all__ = ["WeightTaint", "WeightUse", "plain_tensors"]
 
 aten = torch.ops.aten
 
@@ -206,19 +207,3 @@ def plain_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
         for name, value in vars(module).items():
             if isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
                 yield (f"{path}.{name}" if path else name), value
-
-
-def tensors_in(value: Any) -> Iterator[Tensor]:
-    """The tensors of a nested structure of lists, tuples, dicts and plain objects."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, list | tuple | set):
-        for item in value:
-            yield from tensors_in(item)
-    elif isinstance(value, dict):
-        yield from tensors_in(list(value.values()))
-    elif hasattr(value, "__dict__") and not isinstance(value, type | nn.Module):
-        yield from tensors_in([v for v in vars(value).values() if isinstance(v, _CONTAINERS)])
-
-
-_CONTAINERS = (Tensor, list, tuple, dict)

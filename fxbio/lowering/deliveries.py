@@ -8,9 +8,9 @@ from typing import Any
 
 from torch import fx
 
-from fxbio.bind.binding import Delivery
 from fxbio.lowering.lowered_graph import LoweredGraph, Receiver, Source
 from fxbio.ops.functional import broadcast
+from fxbio.runtime.binding import Delivery
 
 __all__ = ["Deliveries", "insert_port"]
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from fxbio.bind.binding import resolve_attribute
-from fxbio.graph.site import Site
 from fxbio.policy.plan import Plan
 from fxbio.rules import Rule, WeightInfo
-from fxbio.rules.draw import feedback_generator
+from fxbio.rules.seeding import feedback_generator
+from fxbio.runtime.binding import resolve_attribute
+from fxbio.site import Site
 
 __all__ = ["FeedbackSpec", "make_feedback"]
 
@@ -46,7 +46,7 @@ def make_feedback(model: nn.Module, plan: Plan) -> dict[str, FeedbackSpec]:
         site = assignment.site
         key = (site.weight, site.feedback_shape)
         if key not in made:
-            made[key] = _feedback_spec(model, site, plan.rule_of(assignment), plan.seed)
+            made[key] = _feedback_spec(model, site, assignment.make_rule(), plan.seed)
         by_site[site.name] = made[key]
     return by_site
 

@@ -9,12 +9,12 @@ from typing import Any
 from torch import Tensor, fx, nn
 from torch.fx.node import map_arg
 
-from fxbio.error_routing import CallKind, ErrorRouter, Flow, Unit
-from fxbio.graph.activations import ACTIVATIONS, is_activation_layer
-from fxbio.graph.layer_calls import applies_layer
-from fxbio.graph.leaves import linear_leaf_kind
-from fxbio.graph.recording import ModuleCall
+from fxbio.graph.trace import ModuleCall
 from fxbio.lowering.lowered_graph import LoweredGraph
+from fxbio.semantics.activations import ACTIVATIONS, is_activation_layer
+from fxbio.semantics.error_routing import CallKind, ErrorRouter, Flow, Unit
+from fxbio.semantics.layer_calls import applies_layer
+from fxbio.semantics.leaves import linear_leaf_kind
 
 __all__ = ["GraphRouter", "Receivers", "call_kind", "find_receivers"]
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from torch import fx
 
-from fxbio.bind.binding import Delivery, Installation, Mark, ModuleBinding, Routes, Targets
 from fxbio.lowering.lowered_graph import LoweredGraph
+from fxbio.ops.error_port import LABEL
 from fxbio.ops.functional import broadcast, label_port
-from fxbio.ops.inlet import LABEL
 from fxbio.ops.mark import ENTER, LEAVE, SOURCE
+from fxbio.runtime.binding import Delivery, Installation, Mark, ModuleBinding, Routes, Targets
 
 __all__ = ["derive_installation"]
 

@@ -9,11 +9,11 @@ from typing import Any
 from torch import Tensor, fx, nn
 from torch.fx.node import map_arg
 
-from fxbio.bind.binding import BoundWeight
-from fxbio.error_routing import Unit
 from fxbio.graph.extract import extracted
 from fxbio.graph.model_graph import ModelGraph
-from fxbio.graph.recording import ModuleCall
+from fxbio.graph.trace import ModuleCall
+from fxbio.runtime.binding import BoundWeight
+from fxbio.semantics.error_routing import Unit
 
 __all__ = ["LoweredGraph", "Receiver", "Source", "qualified"]
 

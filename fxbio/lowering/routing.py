@@ -8,7 +8,6 @@ from typing import Any
 
 from torch import fx, nn
 
-from fxbio.error_routing import Flow, Unit, check_single_output
 from fxbio.errors import PolicyError
 from fxbio.globs import glob_matches, suggest_paths
 from fxbio.lowering.graph_router import GraphRouter, Receivers, find_receivers
@@ -17,6 +16,7 @@ from fxbio.lowering.receiver_info import refused
 from fxbio.lowering.units import RoutedUnit, routed_units
 from fxbio.ops.functional import source, stop
 from fxbio.policy.plan import Plan
+from fxbio.semantics.error_routing import Flow, Unit, check_single_output
 
 __all__ = ["Routing", "route_errors"]
 

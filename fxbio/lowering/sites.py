@@ -10,17 +10,18 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from fxbio.bind.binding import FEEDBACK_PREFIX, BoundWeight, resolve_attribute
-from fxbio.graph.follow import is_reindexing
-from fxbio.graph.functions import match_linear_call
 from fxbio.graph.meetings import weights_meeting_activations
-from fxbio.graph.site import Site
 from fxbio.lowering.feedback import FeedbackSpec
 from fxbio.lowering.lowered_graph import LoweredGraph, qualified
 from fxbio.ops import functional
 from fxbio.ops.functional import Backward
-from fxbio.policy.plan import Assignment, Plan
+from fxbio.policy.assignment import Assignment
+from fxbio.policy.plan import Plan
 from fxbio.rules import Rule
+from fxbio.runtime.binding import FEEDBACK_PREFIX, BoundWeight, resolve_attribute
+from fxbio.semantics.functions import match_linear_call
+from fxbio.semantics.weight_provenance import is_reindexing
+from fxbio.site import Site
 
 __all__ = ["SiteLowering"]
 

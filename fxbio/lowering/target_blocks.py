@@ -9,15 +9,15 @@ from torch import fx, nn
 from torch.fx.node import map_arg
 
 from fxbio.errors import PolicyError
-from fxbio.graph.blocks import Block, partition
 from fxbio.graph.extract import extracted
 from fxbio.lowering.lowered_graph import LoweredGraph, qualified
 from fxbio.ops.functional import stop
 from fxbio.policy.plan import Plan
 from fxbio.rules.target_propagation import TargetRule
-from fxbio.targets.block_target import BlockTarget
-from fxbio.targets.connect import block_rules, make_targets
-from fxbio.targets.connect_block import connect_block
+from fxbio.target_propagation.block_target import BlockTarget
+from fxbio.target_propagation.blocks import Block, partition
+from fxbio.target_propagation.connect import block_rules, make_targets
+from fxbio.target_propagation.connect_block import connect_block
 
 __all__ = ["TARGET", "TargetReport", "lower_targets"]
 
@@ -43,7 +43,7 @@ def lower_targets(model: nn.Module, lowered: LoweredGraph, plan: Plan) -> Target
             blocks where a plan wants targets, or when a block has no module that it begins with.
         RuleError: when a block has no inverse.
     """
-    rules = {a.site.name: plan.rule_of(a) for a in plan.assignments}
+    rules = {a.site.name: a.make_rule() for a in plan.assignments}
     decided = {a.site.name: str(a.decided_by) for a in plan.assignments}
     globs = {g: None for r in rules.values() if isinstance(r, TargetRule) for g in r.blocks}
     blocks = partition(model, lowered.captured, tuple(globs))

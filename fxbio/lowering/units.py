@@ -7,12 +7,13 @@ from typing import Any
 
 from torch import nn
 
-from fxbio.error_routing import Unit
 from fxbio.errors import PolicyError
 from fxbio.globs import glob_matches
-from fxbio.graph.site import Site
-from fxbio.policy.plan import Assignment, Plan
+from fxbio.policy.assignment import Assignment
+from fxbio.policy.plan import Plan
 from fxbio.rules.broadcast import BroadcastRule
+from fxbio.semantics.error_routing import Unit
+from fxbio.site import Site
 
 __all__ = ["RoutedUnit", "routed_units"]
 
@@ -38,7 +39,7 @@ def routed_units(model: nn.Module, plan: Plan) -> list[RoutedUnit]:
     """
     found: dict[str, tuple[RoutedUnit, Assignment]] = {}
     for assignment in plan.rewritten("broadcast", "local"):
-        rule = plan.rule_of(assignment)
+        rule = assignment.make_rule()
         assert isinstance(rule, BroadcastRule)
         site = assignment.site
         name = _block_of(assignment, rule) if rule.at == "block" else _layer_of(plan, assignment)
@@ -47,7 +48,7 @@ def routed_units(model: nn.Module, plan: Plan) -> list[RoutedUnit]:
             raise PolicyError(
                 f"block '{name}' is given two rules",
                 notes=[
-                    f"{a.site.name} gets {plan.rule_of(a)} from {a.decided_by}"
+                    f"{a.site.name} gets {a.make_rule()} from {a.decided_by}"
                     for a in (earlier[1], assignment)
                 ],
                 help="select the whole block in one entry",

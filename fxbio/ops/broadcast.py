@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from fxbio.ops.define import custom_op
+from fxbio.ops.custom_op import custom_op
 from fxbio.ops.labels import recovered_labels
 from fxbio.rules.projection import feature_error
 

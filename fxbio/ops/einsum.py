@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from fxbio.ops.autocast import register_autocast
-from fxbio.ops.define import custom_op
-from fxbio.ops.result import not_a_view
-from fxbio.ops.transport import (
+from fxbio.ops.custom_op import custom_op, not_a_view
+from fxbio.ops.feedback_weight import (
     feedback_gradient,
     feedback_of,
     parse_rule,

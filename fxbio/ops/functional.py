@@ -19,13 +19,13 @@ from fxbio.ops import norm
 from fxbio.ops.add_loss import add_loss
 from fxbio.ops.broadcast import broadcast as broadcast_op
 from fxbio.ops.convolution import convolution
-from fxbio.ops.cut import cut
 from fxbio.ops.einsum import einsum as einsum_op
-from fxbio.ops.inlet import inlet, label_inlet
+from fxbio.ops.error_port import inlet, label_inlet
+from fxbio.ops.feedback_weight import passes_error, trains_weight
 from fxbio.ops.linear import linear as linear_op
 from fxbio.ops.matmul import addmm as addmm_op
 from fxbio.ops.matmul import matmul as matmul_op
-from fxbio.ops.transport import passes_error, trains_weight
+from fxbio.ops.stop_gradient import cut
 
 __all__ = [
     "Backward",
@@ -60,13 +60,13 @@ def source(x: Tensor, name: str) -> Tensor:
 
 
 def port(receiver: Tensor, feedback: Tensor, name: str, projection: str) -> Tensor:
-    """Where the error of a source enters, projected by a matrix; see ``fxbio.ops.inlet``."""
+    """Where the error of a source enters, projected by a matrix; see ``fxbio.ops.error_port``."""
     result: Tensor = inlet(receiver, feedback, name, projection)
     return result
 
 
 def label_port(logits: Tensor, name: str, mean: bool) -> Tensor:
-    """Where labels enter a classifier; see ``fxbio.ops.inlet``."""
+    """Where labels enter a classifier; see ``fxbio.ops.error_port``."""
     result: Tensor = label_inlet(logits, name, mean)
     return result
 

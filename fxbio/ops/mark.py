@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from fxbio.errors import ModelError
-from fxbio.ops.define import custom_op
+from fxbio.ops.custom_op import custom_op
 
 __all__ = ["ENTER", "LEAVE", "SOURCE", "mark"]
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch._prims_common import suggest_memory_format
 
 from fxbio.ops.autocast import register_autocast
-from fxbio.ops.define import custom_op
+from fxbio.ops.custom_op import custom_op
 from fxbio.ops.norm_backward import keep, scale_vector, wanted_gradients, wanted_of
 
 __all__ = ["batch_norm", "group_norm", "layer_norm"]

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from fxbio.ops.transport import (
+from fxbio.ops.feedback_weight import (
     feedback_gradient,
     feedback_of,
     parse_rule,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from fxbio.policy.plan import Assignment, Decision, Plan, RuleTotal
+from fxbio.policy.assignment import Assignment, Decision
+from fxbio.policy.entries import Entry, Expect, RuleChoice, Where
+from fxbio.policy.plan import Plan, RuleTotal
 from fxbio.policy.plan_diff import PlanDiff
+from fxbio.policy.policy import Policy
 from fxbio.policy.resolve import resolve
-from fxbio.policy.schema import Entry, Expect, Policy, RuleChoice, Where
 from fxbio.policy.selector import Graph, select
 from fxbio.policy.table import plan_markdown, render_plan
 

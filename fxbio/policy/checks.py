@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from fxbio.errors import PolicyError, did_you_mean
+from fxbio.files.located_yaml import Node
 from fxbio.policy.keys import Key
-from fxbio.positions import Node
 
 __all__ = ["as_flag", "as_list", "as_mapping", "as_number", "as_text", "as_texts", "as_whole"]
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import get_args
 
-from fxbio.graph.site import OpKind
+from fxbio.site import OpKind
 
 __all__ = [
     "DEFAULT_KEYS",

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from fxbio.errors import Location, PolicyError, RuleError, did_you_mean
+from fxbio.files.located_yaml import Node, from_plain, parse
+from fxbio.files.reading import read_text
 from fxbio.policy.checks import as_flag, as_list, as_mapping, as_text, as_texts, as_whole
+from fxbio.policy.entries import Entry, Expect, OnUnsupported, RuleChoice
 from fxbio.policy.keys import DEFAULT_KEYS, ENTRY_KEYS, EXPECT_KEYS, POLICY_KEYS, WHERE_KEYS
 from fxbio.policy.options import fits, option_descriptions, rule_options
-from fxbio.policy.schema import Entry, Expect, OnUnsupported, Policy, RuleChoice
 from fxbio.policy.where_loader import check_glob, load_where
-from fxbio.positions import Node, from_plain, parse
-from fxbio.reading import read_text
 from fxbio.rules import Rule, find_rule, make_rule
 from fxbio.userfile import anchored
 
@@ -22,8 +22,8 @@ __all__ = ["load_default", "load_entry", "read_policy"]
 _IN_WHERE = {key: f"'{key}' belongs under 'where'" for key in WHERE_KEYS}
 
 
-def read_policy(source: str | Path) -> Policy:
-    """A policy from a file or a YAML text; see ``Policy.from_yaml``.
+def read_policy(source: str | Path) -> dict[str, Any]:
+    """The fields of a policy from a file or a YAML text; see ``Policy.from_yaml``.
 
     Raises:
         PolicyError: at the place of the first mistake.
@@ -70,10 +70,10 @@ def load_entry(value: Mapping[str, Any], index: int) -> Entry:
     return _load_entry(from_plain(value), index)
 
 
-def _load_policy(node: Node, source: str | None, text: str) -> Policy:
+def _load_policy(node: Node, source: str | None, text: str) -> dict[str, Any]:
     keys = as_mapping(node, "the policy", POLICY_KEYS, required=("version", "default"))
     _check_version(keys["version"])
-    return Policy(
+    return dict(
         default=_load_default(keys["default"]),
         entries=_load_entries(keys.get("rules")),
         seed=as_whole(keys["seed"], "seed", "seed: 0", minimum=0) if "seed" in keys else 0,

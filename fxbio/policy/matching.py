@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from fxbio.errors import PolicyError, UnreachableWeightError
 from fxbio.globs import Pattern, suggest_paths
-from fxbio.graph.site import Site, Unreachable
-from fxbio.policy.schema import Entry, Where
+from fxbio.policy.entries import Entry, Where
 from fxbio.policy.selector import Graph, names_norms, patterns_of, select
+from fxbio.site import Site, Unreachable
 
 __all__ = ["match_entry"]
 

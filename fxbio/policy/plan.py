@@ -5,50 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, get_args
+from dataclasses import asdict, dataclass
+from typing import Any, get_args
 
-from fxbio.graph.site import Site, Unreachable
-from fxbio.rules import Family, Rule, make_rule
+from fxbio.display import data_frame
+from fxbio.errors import RecordError
+from fxbio.files.reading import parse_json
+from fxbio.files.typed_json import from_json
+from fxbio.policy.assignment import Assignment
+from fxbio.policy.plan_diff import PlanDiff, diff_plans
+from fxbio.policy.table import plan_html, plan_records, plan_text
+from fxbio.rules import Family
+from fxbio.site import Site, Unreachable
 
-if TYPE_CHECKING:
-    from fxbio.policy.plan_diff import PlanDiff
-
-__all__ = ["Assignment", "Decision", "Plan", "RuleTotal"]
-
-
-@dataclass(frozen=True)
-class Decision:
-    """The line of the policy that speaks about a site."""
-
-    entry: int | None
-    """Position of the entry in the policy; ``None`` for what is not an entry."""
-    name: str
-    location: str = ""
-    """File and line, ``ss.yaml:4``; empty for a policy made in Python."""
-
-    def __str__(self) -> str:
-        return f"{self.location} {self.name}".strip()
-
-
-DEFAULT = "default"
-NORMS = "norms keep bp"
-"""Names of the decisions that no entry makes."""
-
-
-@dataclass(frozen=True)
-class Assignment:
-    """The rule of one site, and why."""
-
-    site: Site
-    rule: str
-    options: dict[str, Any]
-    """Every option of the rule, defaults included."""
-    decided_by: Decision
-    overrides: tuple[Decision, ...] = ()
-    """Earlier entries that match the site too."""
-    fallback: str | None = None
-    """Why the site stays at bp although the policy asks for another rule."""
+__all__ = ["Plan", "RuleTotal"]
 
 
 @dataclass(frozen=True)
@@ -84,18 +54,9 @@ class Plan:
     policy_source: str | None
     version: int = 1
 
-    @staticmethod
-    def rule_of(assignment: Assignment) -> Rule:
-        """The rule of an assignment, ready to be used.
-
-        Raises:
-            RuleError: when the rule is not registered here, as that of a plug-in not loaded.
-        """
-        return make_rule(assignment.rule, assignment.options)
-
     def rewritten(self, *families: Family) -> tuple[Assignment, ...]:
         """The assignments whose rule changes something, of all families or of those named."""
-        ruled = ((a, self.rule_of(a)) for a in self.assignments)
+        ruled = ((a, a.make_rule()) for a in self.assignments)
         wanted = families or get_args(Family)
         return tuple(a for a, rule in ruled if rule.rewrites and rule.family in wanted)
 
@@ -112,7 +73,7 @@ class Plan:
         """
         groups: dict[str, list[Site]] = {}
         for assignment in self.assignments:
-            groups.setdefault(str(self.rule_of(assignment)), []).append(assignment.site)
+            groups.setdefault(str(assignment.make_rule()), []).append(assignment.site)
         everything = _parameters(a.site for a in self.assignments)
         return tuple(_total(rule, sites, everything) for rule, sites in groups.items())
 
@@ -131,32 +92,37 @@ class Plan:
 
     def to_json(self) -> str:
         """The whole plan as JSON; ``Plan.from_json`` reads back an equal one."""
-        # The format is built on the classes of this file, so it can only be imported late.
-        from fxbio.policy.plan_json import dump_plan
-
-        return dump_plan(self)
+        return json.dumps(asdict(self), indent=2, ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str) -> Plan:
         """The plan that ``to_json`` wrote.
 
         Raises:
-            RecordError: for a damaged plan, or one of a later version.
+            RecordError: for a damaged plan, or one of another version.
         """
-        from fxbio.policy.plan_json import load_plan
-
-        return load_plan(text)
+        try:
+            data = parse_json(text)
+        except ValueError as error:
+            raise RecordError(f"the plan is not JSON: {error}") from error
+        version = data.get("version") if isinstance(data, dict) else None
+        if version != cls.version:
+            raise RecordError(
+                f"version {version} of the plan format is unknown",
+                notes=[f"this fxbio reads version {cls.version}"],
+                help="make the plan anew with: fxbio plan MODEL --policy FILE",
+            )
+        try:
+            return from_json(data, cls)
+        except ValueError as error:
+            raise RecordError(f"the plan is damaged: {error}") from error
 
     def diff(self, other: Plan) -> PlanDiff:
         """What ``other`` does differently."""
-        from fxbio.policy.plan_diff import diff_plans
-
         return diff_plans(self, other)
 
     def records(self) -> list[dict[str, Any]]:
         """One flat row per site, for ``csv.DictWriter`` or a data frame."""
-        from fxbio.policy.table import plan_records
-
         return plan_records(self)
 
     def to_pandas(self) -> Any:
@@ -165,18 +131,12 @@ class Plan:
         Raises:
             ConfigError: when pandas is not installed.
         """
-        from fxbio.notebook import data_frame
-
         return data_frame(self.records())
 
     def __str__(self) -> str:
-        from fxbio.policy.table import plan_text
-
         return plan_text(self)
 
     def _repr_html_(self) -> str:
-        from fxbio.policy.table import plan_html
-
         return plan_html(self)
 
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from fxbio.graph.site import Site
-from fxbio.policy.plan import Assignment, Plan
+from fxbio.policy.assignment import Assignment
+from fxbio.site import Site
+
+if TYPE_CHECKING:
+    from fxbio.policy.plan import Plan
 
 __all__ = ["PlanDiff", "diff_plans"]
 
@@ -30,10 +34,10 @@ class PlanDiff:
         if not self:
             return "the plans do the same"
         lines = [f"! {setting}" for setting in self.settings]
-        lines += [f"- {a.site.name}: {Plan.rule_of(a)}" for a in self.removed]
-        lines += [f"+ {a.site.name}: {Plan.rule_of(a)}" for a in self.added]
+        lines += [f"- {a.site.name}: {a.make_rule()}" for a in self.removed]
+        lines += [f"+ {a.site.name}: {a.make_rule()}" for a in self.added]
         lines += [
-            f"~ {new.site.name}: {Plan.rule_of(old)} → {Plan.rule_of(new)}  ({new.decided_by})"
+            f"~ {new.site.name}: {old.make_rule()} → {new.make_rule()}  ({new.decided_by})"
             for old, new in self.changed
         ]
         return "\n".join(lines)

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from fxbio.errors import Location, PolicyError, UnreachableWeightError
-from fxbio.graph.site import Site
+from fxbio.policy.assignment import DEFAULT, NORMS, Assignment, Decision
+from fxbio.policy.entries import Entry, RuleChoice
 from fxbio.policy.matching import match_entry
-from fxbio.policy.plan import DEFAULT, NORMS, Assignment, Decision, Plan
-from fxbio.policy.schema import Entry, Policy, RuleChoice
+from fxbio.policy.plan import Plan
+from fxbio.policy.policy import Policy
 from fxbio.policy.selector import Graph
 from fxbio.rules import Rule, WeightInfo, make_rule
+from fxbio.site import Site
 
 __all__ = ["resolve"]
 

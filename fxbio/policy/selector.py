@@ -7,9 +7,9 @@ from fnmatch import fnmatchcase
 from typing import Protocol
 
 from fxbio.globs import Pattern
-from fxbio.graph.site import Site, Unreachable
+from fxbio.policy.entries import Depth, Span, Where
 from fxbio.policy.keys import OPS
-from fxbio.policy.schema import Depth, Span, Where
+from fxbio.site import Site, Unreachable
 
 __all__ = ["Graph", "names_norms", "patterns_of", "select"]
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich import box
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -15,10 +15,13 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from fxbio.graph.site import Unreachable
-from fxbio.notebook import html_table
-from fxbio.policy.layout import Rows, column_widths, drop_columns, fit_rows
-from fxbio.policy.plan import NORMS, Assignment, Decision, Plan
+from fxbio.display import html_table
+from fxbio.policy.assignment import NORMS, Assignment, Decision
+from fxbio.policy.table_layout import Rows, column_widths, drop_columns, fit_rows
+from fxbio.site import Unreachable
+
+if TYPE_CHECKING:
+    from fxbio.policy.plan import Plan
 
 __all__ = ["plan_html", "plan_markdown", "plan_records", "plan_text", "render_plan"]
 
@@ -144,7 +147,7 @@ def _rows(plan: Plan, *, short: bool = False) -> Iterator[tuple[str, ...]]:
             site.op.replace("conv_transpose", "convT") if short else site.op,
             "×".join(map(str, site.shape)),
             "shared" if site.weight in counted else f"{site.parameters:,}",
-            labels[str(plan.rule_of(first))] + (" *" if any(a.fallback for a in group) else ""),
+            labels[str(first.make_rule())] + (" *" if any(a.fallback for a in group) else ""),
             decided,
             ", ".join(map(_line, first.overrides)),
         )
@@ -156,7 +159,7 @@ def _rule_labels(plan: Plan) -> dict[str, str]:
 
     The options are the matter of the entry beside it, and the totals show them.
     """
-    names = {str(plan.rule_of(a)): a.rule for a in plan.assignments}
+    names = {str(a.make_rule()): a.rule for a in plan.assignments}
     often = Counter(names.values())
     return {full: full if often[name] > 1 else name for full, name in names.items()}
 
@@ -191,7 +194,7 @@ def _total_rows(plan: Plan) -> Iterator[tuple[str, ...]]:
 
 def _lists(plan: Plan) -> Iterator[tuple[str, list[str]]]:
     """Headings and lines of what stands below the tables."""
-    rules = dict.fromkeys(plan.rule_of(a) for a in plan.assignments)
+    rules = dict.fromkeys(a.make_rule() for a in plan.assignments)
     routed = [f"{rule}: {rule.in_words()}" for rule in rules if rule.in_words()]
     if routed:
         yield "Errors that do not come from the layer above", routed

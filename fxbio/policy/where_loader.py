@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from fxbio.errors import PolicyError, did_you_mean
+from fxbio.files.located_yaml import Node
 from fxbio.globs import Pattern, glob_fault, regex_fault
 from fxbio.policy.checks import as_list, as_mapping, as_number, as_text, as_texts, as_whole
+from fxbio.policy.entries import Depth, Span, Where
 from fxbio.policy.keys import ENTRY_KEYS, OPS, WHERE_KEYS
-from fxbio.policy.schema import Depth, Span, Where
-from fxbio.positions import Node
 
 __all__ = ["check_glob", "load_where"]
 

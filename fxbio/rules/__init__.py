@@ -2,9 +2,9 @@
 
 from fxbio.rules import (  # noqa: F401  (registers)
     backprop,
+    decoupled_greedy,
     direct_feedback,
     feedback_alignment,
-    greedy,
     kolen_pollack,
     product_feedback,
     refreshed_copy,
@@ -15,7 +15,7 @@ from fxbio.rules import (  # noqa: F401  (registers)
     weight_mirror,
 )
 from fxbio.rules.base import Family, Rule, Transport, available_rules, find_rule, make_rule, rule
-from fxbio.rules.fan import WeightInfo
+from fxbio.rules.weight_info import WeightInfo
 
 __all__ = [
     "Family",

@@ -28,9 +28,9 @@ import torch
 from torch import Tensor
 
 from fxbio.errors import RuleError, did_you_mean
-from fxbio.graph.site import OP_KINDS, OpKind
-from fxbio.rules.fan import WeightInfo
 from fxbio.rules.spec import format_spec
+from fxbio.rules.weight_info import WeightInfo
+from fxbio.site import OP_KINDS, OpKind
 
 __all__ = [
     "Family",

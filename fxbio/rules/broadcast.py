@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from fxbio.errors import RuleError
-from fxbio.graph.site import OP_KINDS, OpKind
 from fxbio.rules.base import Family, Rule
-from fxbio.rules.fan import WeightInfo
 from fxbio.rules.option_checks import check_word, names
 from fxbio.rules.projection import Projection
+from fxbio.rules.weight_info import WeightInfo
+from fxbio.site import OP_KINDS, OpKind
 
 __all__ = ["BroadcastRule", "ConvGeometry", "Point", "ReceiverInfo"]
 

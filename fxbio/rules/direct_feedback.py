@@ -12,9 +12,9 @@ from torch import Tensor
 from fxbio.errors import RuleError
 from fxbio.rules.base import rule
 from fxbio.rules.broadcast import BroadcastRule, ReceiverInfo
-from fxbio.rules.fan import WeightInfo
 from fxbio.rules.option_checks import check_share, check_size, check_word
 from fxbio.rules.projection import Channel, Conv, Dense, Projection, Shared
+from fxbio.rules.weight_info import WeightInfo
 
 __all__ = ["DirectFeedback", "DirectRandomTargets"]
 

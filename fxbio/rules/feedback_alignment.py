@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from fxbio.rules.base import rule
-from fxbio.rules.fan import WeightInfo
 from fxbio.rules.random_feedback import RandomFeedback
+from fxbio.rules.weight_info import WeightInfo
 
 __all__ = ["FeedbackAlignment"]
 

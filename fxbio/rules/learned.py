@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fxbio.rules.fan import WeightInfo
 from fxbio.rules.random_feedback import RandomFeedback
+from fxbio.rules.weight_info import WeightInfo
 
 __all__ = ["LearnedFeedback"]
 

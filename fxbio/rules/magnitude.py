@@ -28,8 +28,8 @@ import torch
 from torch import Tensor
 
 from fxbio.errors import RuleError, did_you_mean
-from fxbio.rules.fan import WeightInfo
 from fxbio.rules.option_checks import check_size, check_word
+from fxbio.rules.weight_info import WeightInfo
 
 __all__ = [
     "Distribution",

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from fxbio.rules.fan import WeightInfo
+from fxbio.rules.weight_info import WeightInfo
 
 __all__ = ["as_matrices", "from_matrices", "matrix_shape", "no_matrices"]
 

@@ -9,11 +9,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from fxbio.graph.site import OP_KINDS, OpKind
 from fxbio.rules.base import Rule, rule
-from fxbio.rules.fan import WeightInfo
 from fxbio.rules.matrices import from_matrices, matrix_shape, no_matrices
 from fxbio.rules.option_checks import check_share, check_whole
+from fxbio.rules.weight_info import WeightInfo
+from fxbio.site import OP_KINDS, OpKind
 
 __all__ = ["OrthogonalProductFeedback", "ProductFeedback"]
 

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from fxbio.rules.base import Rule
-from fxbio.rules.fan import WeightInfo
 from fxbio.rules.magnitude import (
     Distribution,
     Magnitude,
@@ -16,6 +15,7 @@ from fxbio.rules.magnitude import (
     check_magnitude,
     random_like,
 )
+from fxbio.rules.weight_info import WeightInfo
 
 __all__ = ["RandomFeedback"]
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from fxbio.rules.base import Rule, Transport, rule
-from fxbio.rules.fan import WeightInfo
 from fxbio.rules.option_checks import check_share, check_whole, check_word
+from fxbio.rules.weight_info import WeightInfo
 
 __all__ = ["RefreshedCopy"]
 

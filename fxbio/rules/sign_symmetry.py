@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from fxbio.rules.base import Rule, Transport, rule
-from fxbio.rules.fan import WeightInfo
 from fxbio.rules.magnitude import (
     Distribution,
     Magnitude,
@@ -24,6 +23,7 @@ from fxbio.rules.magnitude import (
     random_like,
 )
 from fxbio.rules.option_checks import check_whole
+from fxbio.rules.weight_info import WeightInfo
 
 __all__ = ["BatchwiseSign", "FixedMagnitudeSign", "SignedInit", "UniformSign"]
 

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from fxbio.errors import FxbioError
-from fxbio.positions import parse
+from fxbio.files.located_yaml import parse
 
 __all__ = ["format_spec", "parse_spec", "split_specs"]
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from fxbio.rules.base import Transport, rule
-from fxbio.rules.fan import WeightInfo
 from fxbio.rules.learned import LearnedFeedback
 from fxbio.rules.option_checks import check_coefficients
+from fxbio.rules.weight_info import WeightInfo
 
 __all__ = ["SymmetricAlignment"]
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from fxbio.graph.site import OP_KINDS, OpKind
 from fxbio.rules.base import Family, Rule, rule
 from fxbio.rules.option_checks import (
     check_momentum,
@@ -20,6 +19,7 @@ from fxbio.rules.option_checks import (
     check_word,
     names,
 )
+from fxbio.site import OP_KINDS, OpKind
 
 __all__ = [
     "AuxiliaryTargets",
@@ -37,7 +37,7 @@ __all__ = [
 InverseLoss = Literal[
     "reconstruction", "noise-preserving", "de-noising", "difference", "local-difference"
 ]
-"""What an inverse learns from, see ``fxbio.targets.losses``."""
+"""What an inverse learns from, see ``fxbio.target_propagation.losses``."""
 
 Top = Literal["bp", "label", "step"]
 """Where the targets begin. ``bp``: the last layer learns by backprop, and the output of the layer

@@ -13,10 +13,10 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from fxbio.graph.site import OpKind
 from fxbio.rules.base import rule
 from fxbio.rules.learned import LearnedFeedback
 from fxbio.rules.option_checks import check_coefficients, check_share
+from fxbio.site import OpKind
 
 __all__ = ["ActivationAlignment", "InformationAlignment"]
 

@@ -1,17 +1,7 @@
-"""Studies: what the backward pass of a model reads, and how well a rule agrees with backprop."""
+"""Studies: one model trained under many policies, and tables of what came of it."""
 
-from fxbio.study.aligning import Alignment, alignment, log_alignment
-from fxbio.study.auditing import Audit, audit
-from fxbio.study.similarity import Similarity, linear_cka, rsa, similarity
+from fxbio.study.ablate import ablate, load_results
+from fxbio.study.study_output import write_results
+from fxbio.study.summary import StudyResults
 
-__all__ = [
-    "Alignment",
-    "Audit",
-    "Similarity",
-    "alignment",
-    "audit",
-    "linear_cka",
-    "log_alignment",
-    "rsa",
-    "similarity",
-]
+__all__ = ["StudyResults", "ablate", "load_results", "write_results"]

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 
 from torch import nn
 
-from fxbio.bind.binding import binding_of
-from fxbio.bind.classes import is_bound
-from fxbio.bind.structure import CHANGE_AND_REPEAT, change_of
-from fxbio.policy.plan import Assignment, Plan
-from fxbio.verification.verification import SiteVerdict
+from fxbio.policy.assignment import Assignment
+from fxbio.policy.plan import Plan
+from fxbio.runtime.binding import binding_of
+from fxbio.runtime.classes import is_bound
+from fxbio.runtime.structure_changes import CHANGE_AND_REPEAT, change_of
+from fxbio.verification.result import SiteVerdict
 
 __all__ = ["changed_sites", "failed", "unbound_weights"]
 
@@ -56,7 +57,7 @@ def failed(assignment: Assignment, problem: str) -> SiteVerdict:
     """The verdict on a site that did not run its rule."""
     return SiteVerdict(
         site=assignment.site.name,
-        rule=str(Plan.rule_of(assignment)),
+        rule=str(assignment.make_rule()),
         calls=0,
         forward_equal=True,
         gradient_error=0.0,

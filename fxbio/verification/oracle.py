@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fxbio.ops.activity import activity_gradient, patches, tokens
-from fxbio.ops.transport import feedback_of, parse_rule
+from fxbio.ops.feedback_weight import feedback_of, parse_rule
 from fxbio.verification.probe import OpCall
 
 __all__ = [

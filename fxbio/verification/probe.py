@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from fxbio.ops.inlet import LABEL
+from fxbio.ops.error_port import LABEL
 
 __all__ = ["Arrival", "Delivered", "OpCall", "OpProbe", "is_rule_op"]
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fxbio.ops.inlet import LABEL
+from fxbio.ops.error_port import LABEL
 from fxbio.rules.projection import Channel, Conv, Dense, Shared, parse_projection
 from fxbio.verification.probe import Arrival, Delivered
 

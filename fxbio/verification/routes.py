@@ -8,12 +8,13 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from fxbio.bind.binding import binding_of
-from fxbio.error_routing import Unit
-from fxbio.policy.plan import Assignment, Plan
+from fxbio.policy.assignment import Assignment
+from fxbio.policy.plan import Plan
+from fxbio.runtime.binding import binding_of
+from fxbio.semantics.error_routing import Unit
 from fxbio.verification.probe import Arrival, Delivered
+from fxbio.verification.result import SiteVerdict
 from fxbio.verification.route_oracle import expected_at
-from fxbio.verification.verification import SiteVerdict
 
 __all__ = ["judge_routes", "route_faults"]
 
@@ -26,7 +27,7 @@ def judge_routes(model: nn.Module, plan: Plan, calls: list[Delivered]) -> Iterat
     """One verdict for each unit whose error is routed, from one forward and backward pass."""
     planned = {_unit_of(model, a): a for a in plan.rewritten("broadcast", "local")}
     for unit, assignment in planned.items():
-        rule = str(plan.rule_of(assignment))
+        rule = str(assignment.make_rule())
         if unit is None:
             yield _verdict(assignment.site.name, rule, problem="its error is not routed")
         else:

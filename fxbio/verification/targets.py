@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fxbio.targets.block_target import BlockTarget
-from fxbio.verification.verification import SiteVerdict
+from fxbio.target_propagation.block_target import BlockTarget
+from fxbio.verification.result import SiteVerdict
 
 __all__ = ["Connection", "judge_connection", "watch_targets"]
 

@@ -11,13 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fxbio.bind.install import backprop
-from fxbio.graph.inputs import as_example_inputs
-from fxbio.graph.preserve import outside_inference_mode, preserved
-from fxbio.graph.taint import tensors_in
+from fxbio.graph.state_guard import outside_inference_mode, preserved
+from fxbio.models.inputs import as_example_inputs
 from fxbio.ops.labels import unchecked_labels
-from fxbio.policy.plan import Assignment, Plan
-from fxbio.record.record import record_of
+from fxbio.policy.assignment import Assignment
+from fxbio.policy.plan import Plan
+from fxbio.runtime.install import backprop
+from fxbio.serialization.record import record_of
+from fxbio.tensors.nested import tensors_in
 from fxbio.verification.changes import changed_sites, failed, unbound_weights
 from fxbio.verification.oracle import (
     feedback_in_call,
@@ -27,9 +28,9 @@ from fxbio.verification.oracle import (
     with_random_error,
 )
 from fxbio.verification.probe import OpCall
+from fxbio.verification.result import SiteVerdict, Verification
 from fxbio.verification.routes import judge_routes
 from fxbio.verification.targets import judge_connection
-from fxbio.verification.verification import SiteVerdict, Verification
 from fxbio.verification.witness import Witness, ruled_parameters, silent_backprop
 
 __all__ = ["verify"]
@@ -121,7 +122,7 @@ def _judge(
     plan = record_of(model).plan
     by_weight: dict[tuple[str, str], list[Assignment]] = defaultdict(list)
     for assignment in plan.rewritten("asymmetric"):
-        by_weight[assignment.site.weight, plan.rule_of(assignment).spec()].append(assignment)
+        by_weight[assignment.site.weight, assignment.make_rule().spec()].append(assignment)
     rows, idle = [], []
     silent = silent_backprop(plan, witness)
     for (_, spec), assignments in by_weight.items():
@@ -154,7 +155,7 @@ def _judge(
 def _frozen(plan: Plan) -> set[str]:
     """Parameters that their rule does not train, but another use may if they are switched on."""
     rewritten = plan.rewritten("asymmetric")
-    return {s for a in rewritten if not plan.rule_of(a).trains_weight for s in a.site.sources}
+    return {s for a in rewritten if not a.make_rule().trains_weight for s in a.site.sources}
 
 
 def _judge_weight(assignment: Assignment, calls: list[OpCall]) -> SiteVerdict:
@@ -167,7 +168,7 @@ def _judge_weight(assignment: Assignment, calls: list[OpCall]) -> SiteVerdict:
     known = [j.differs for j in judged if j.differs is not None]
     return SiteVerdict(
         site=assignment.site.name,
-        rule=str(Plan.rule_of(assignment)),
+        rule=str(assignment.make_rule()),
         calls=len(calls),
         forward_equal=forward_equal,
         gradient_error=max((j.error for j in judged), default=0.0),

@@ -15,12 +15,12 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from fxbio.errors import VerificationError
-from fxbio.graph.applied import makes_activation
 from fxbio.graph.capture import run_for_structure
-from fxbio.graph.functions import match_linear_call
-from fxbio.graph.inputs import ExampleInputs
 from fxbio.graph.taint import WeightTaint
+from fxbio.models.inputs import ExampleInputs
 from fxbio.policy.plan import Plan
+from fxbio.semantics.applied import makes_activation
+from fxbio.semantics.functions import match_linear_call
 from fxbio.verification.probe import OpProbe, is_rule_op
 from fxbio.verification.routes import route_faults
 from fxbio.verification.targets import Connection, watch_targets
@@ -113,7 +113,7 @@ def find_faults(plan: Plan, witness: Witness) -> tuple[list[str], set[str]]:
     weights: set[str] = set()
     rules, silent = witness.rules, silent_backprop(plan, witness)
     for assignment in plan.rewritten("asymmetric"):
-        site, spec = assignment.site, plan.rule_of(assignment).spec()
+        site, spec = assignment.site, assignment.make_rule().spec()
         if site.calls == 0:
             continue
         if not any(spec in rules.get(source, ()) for source in site.sources):
@@ -140,5 +140,5 @@ def silent_backprop(plan: Plan, witness: Witness) -> set[str]:
 def ruled_parameters(plan: Plan) -> set[str]:
     """Parameters of rewritten sites that no other site applies under backprop."""
     rewritten = {source for a in plan.rewritten("asymmetric") for source in a.site.sources}
-    kept = [a for a in plan.assignments if not plan.rule_of(a).rewrites and a.site.op != "norm"]
+    kept = [a for a in plan.assignments if not a.make_rule().rewrites and a.site.op != "norm"]
     return rewritten - {source for a in kept for source in a.site.sources}

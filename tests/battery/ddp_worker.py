@@ -13,10 +13,10 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from fxbio.bind.install import feedback_weights
+from fxbio.runtime.install import feedback_weights
 from tests.battery.harness import Subject, combinations, loss_of, subject
-from tests.bind.learning import OPTIONS, batch, feedback_of, transformed
-from tests.bind.learning import loss_of as small_loss
+from tests.runtime.learning import OPTIONS, batch, feedback_of, transformed
+from tests.runtime.learning import loss_of as small_loss
 
 __all__ = ["RANKS", "distributed", "learned_feedback", "run"]
 

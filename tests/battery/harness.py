@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 import fxbio
-from fxbio.bind.binding import BINDING
-from fxbio.bind.install import bound_modules
+from fxbio.runtime.binding import BINDING
+from fxbio.runtime.install import bound_modules
 from tests.battery.cases import CASES, Case
 from tests.battery.modules import Model
 from tests.battery.rules import RULES, RuleLine

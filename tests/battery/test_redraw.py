@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 import fxbio
-from fxbio.bind.updates import redraw_counts, set_redraw_counts
+from fxbio.runtime.updates import redraw_counts, set_redraw_counts
 from tests.battery.cases import CASES
 from tests.battery.harness import loss_of, measure, reference, subject
 

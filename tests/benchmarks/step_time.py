@@ -32,7 +32,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 import fxbio
-from fxbio.bind.binding import FEEDBACK_PREFIX
+from fxbio.runtime.binding import FEEDBACK_PREFIX
 
 RULES = ("bp", "fa", "usf", "frsf")
 

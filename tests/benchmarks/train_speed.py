@@ -30,17 +30,17 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import Dataset
 
-from fxbio.reference import load_reference
+from fxbio.models import load_reference
 from fxbio.train.config import Recipe, recipe_from
 from fxbio.train.data import DataSource, EpochSampler, make_loader
+from fxbio.train.distributed.process_group import World, join
+from fxbio.train.distributed.signals import StopFlag
 from fxbio.train.engine.loop import Loop
 from fxbio.train.engine.outputs import Outputs
-from fxbio.train.engine.session import open_session
-from fxbio.train.output.folder import RunFolder
+from fxbio.train.engine.trainer_state import open_trainer
 from fxbio.train.output.metrics import MetricsFile
-from fxbio.train.output.view import LineView
-from fxbio.train.parallel.signals import StopFlag
-from fxbio.train.parallel.world import World, join
+from fxbio.train.output.progress import LineView
+from fxbio.train.output.run_folder import RunFolder
 from fxbio.train.state.store import CheckpointStore
 from fxbio.train.tasks import TaskConfig, make_task
 
@@ -105,17 +105,17 @@ def print_speed(options: argparse.Namespace) -> None:
     task = make_task(TaskConfig(), source)
     with (
         tempfile.TemporaryDirectory() as folder,
-        open_session(recipe(options, "bp"), World(torch.device("cpu")), source, task) as session,
+        open_trainer(recipe(options, "bp"), World(torch.device("cpu")), source, task) as trainer,
     ):
         run = RunFolder(Path(folder))
         outputs = Outputs(
             run,
-            LineView(session.schedule.steps, run.log),
+            LineView(trainer.schedule.steps, run.log),
             MetricsFile(run.metrics),
             CheckpointStore(run.checkpoints, 1),
         )
-        loop = Loop(session, outputs, StopFlag())
-        session.model.train()
+        loop = Loop(trainer, outputs, StopFlag())
+        trainer.model.train()
         trainer = loop.steps()
         bare = bare_loop(options, source, task.collate)
         seconds: dict[str, list[float]] = {"trainer": [], "bare": []}
@@ -182,9 +182,9 @@ def count_bytes(rank: int, options: argparse.Namespace, port: int) -> None:
 def bytes_of_a_step(recipe: Recipe, world: World, source: DataSource) -> int:
     """Bytes in all collective calls of the third step."""
     task = make_task(TaskConfig(), source)
-    with open_session(recipe, world, source, task) as session:
-        session.model.train()
-        steps = Loop(session, Outputs(), StopFlag()).steps()
+    with open_trainer(recipe, world, source, task) as trainer:
+        trainer.model.train()
+        steps = Loop(trainer, Outputs(), StopFlag()).steps()
         for _ in range(2):
             next(steps)
         with torch.profiler.profile(record_shapes=True) as profiler:

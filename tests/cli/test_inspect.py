@@ -8,7 +8,7 @@ import pytest
 from click.testing import Result
 
 from fxbio.cli.inspect import summary, unreachable_table
-from fxbio.graph.site import Origin, Site, Unreachable
+from fxbio.site import Origin, Site, Unreachable
 
 Command = Callable[..., Result]
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from click.testing import Result
 
-from fxbio.study.ablation.config import StudyConfig
+from fxbio.study.study_sections import StudyConfig
 from fxbio.train.config import Recipe
 from fxbio.train.config.sections import GroupConfig
 

@@ -8,7 +8,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from fxbio import __version__
+from fxbio._version import __version__
 from fxbio.cli.main import COMMANDS, cli
 from fxbio.errors import Location, PolicyError, VerificationError
 

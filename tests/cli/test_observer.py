@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from fxbio.cli.observer import graph_printer, pass_observers, print_time
 from fxbio.graph.capture import capture
-from fxbio.graph.inputs import ExampleInputs
+from fxbio.models.inputs import ExampleInputs
 from fxbio.passes import Pass, PassResult, Program
 from fxbio.passes.pipeline import PassRun
 

@@ -9,7 +9,7 @@ import torch
 from click.testing import Result
 from torch import nn
 
-from fxbio.reference import load_reference
+from fxbio.models import load_reference
 
 Command = Callable[..., Result]
 TRANSFORM = ("transform", "model.py", "--policy", "ss.yaml")

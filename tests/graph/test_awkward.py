@@ -16,12 +16,13 @@ from torch.utils._pytree import tree_map
 import fxbio
 from fxbio.errors import UnreachableWeightError
 from fxbio.graph.capture import run_for_structure
-from fxbio.graph.default_inputs import default_inputs
-from fxbio.graph.inputs import ExampleInputs
-from fxbio.graph.preserve import preserved
-from fxbio.graph.site import Site
-from fxbio.graph.taint import WeightTaint, tensors_in
+from fxbio.graph.state_guard import preserved
+from fxbio.graph.taint import WeightTaint
+from fxbio.models.default_inputs import default_inputs
+from fxbio.models.inputs import ExampleInputs
 from fxbio.passes import DEFAULT_PIPELINE, Program
+from fxbio.site import Site
+from fxbio.tensors.nested import tensors_in
 from tests.graph.awkward import Awkward, all_awkward, find_awkward
 
 CASES = list(all_awkward().values())

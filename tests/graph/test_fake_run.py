@@ -20,7 +20,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 import fxbio
 from fxbio.errors import CaptureError
 from fxbio.graph.capture import run_for_structure
-from fxbio.graph.inputs import ExampleInputs
+from fxbio.models.inputs import ExampleInputs
 
 Keep = Callable[[int], Tensor]
 

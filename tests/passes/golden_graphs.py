@@ -22,9 +22,9 @@ ROOT = Path(__file__).parent.parent.parent
 sys.path.append(str(ROOT))  # behind the installed fxbio, which has its passes
 
 import fxbio  # noqa: E402
-from fxbio.graph.inputs import as_example_inputs  # noqa: E402
+from fxbio.models.inputs import as_example_inputs  # noqa: E402
 from fxbio.passes import Pipeline, Program  # noqa: E402
-from fxbio.record.code import readable_source  # noqa: E402
+from fxbio.serialization.code import readable_source  # noqa: E402
 
 __all__ = ["CASES", "FOLDER", "Case", "text"]
 

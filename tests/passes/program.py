@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from torch import Tensor, nn
 
 import fxbio
-from fxbio.graph.inputs import as_example_inputs
+from fxbio.models.inputs import as_example_inputs
 from fxbio.passes import Pipeline, Program
 from fxbio.passes.pipeline import Observer
 from tests.small import build, policy

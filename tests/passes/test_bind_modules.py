@@ -4,10 +4,10 @@ import pytest
 from torch import nn
 
 import fxbio
-from fxbio.bind import install as installing
-from fxbio.bind.install import bound_modules, uninstall
 from fxbio.errors import PassError
 from fxbio.passes.bind_modules import BindModules
+from fxbio.runtime import install as installing
+from fxbio.runtime.install import bound_modules, uninstall
 from tests.passes.program import program, run
 from tests.small import BUILDERS, build, policy, snapshot
 

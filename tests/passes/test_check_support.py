@@ -6,9 +6,9 @@ import pytest
 
 import fxbio
 from fxbio.errors import UnreachableWeightError
-from fxbio.graph.site import Origin, Unreachable
 from fxbio.policy import Plan
-from fxbio.policy.plan import Assignment
+from fxbio.policy.assignment import Assignment
+from fxbio.site import Origin, Unreachable
 from tests.passes.program import program, run
 from tests.small import build, policy
 

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from fxbio.bind.classes import unbind_module
 from fxbio.errors import VerificationError
 from fxbio.passes.check_witness import CheckWitness
+from fxbio.runtime.classes import unbind_module
 from tests.passes.program import program, run
 from tests.small import BUILDERS, snapshot
 

@@ -12,12 +12,12 @@ import torch
 from click.testing import CliRunner, Result
 
 import fxbio
-from fxbio.bind.install import bound_modules
 from fxbio.cli.main import cli
 from fxbio.errors import PassError
 from fxbio.passes import DEFAULT_PIPELINE, Pipeline, make_pass
 from fxbio.passes.pipeline import PassRun
 from fxbio.plugins import load_plugin
+from fxbio.runtime.install import bound_modules
 from tests.small import BUILDERS, build, policy, snapshot, step
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from fxbio.errors import RecordError
-from fxbio.graph.site import Origin
 from fxbio.policy import Plan, Policy, resolve
+from fxbio.site import Origin
 from tests.policy.toy import LSTM, FakeGraph, make_graph, make_site, plan
 
 MIXED = """\
@@ -75,7 +75,7 @@ def test_rewritten_leaves_out_backprop(mixed: Plan) -> None:
 
 
 def test_rules_come_back_with_their_options(mixed: Plan) -> None:
-    assert str(mixed.rule_of(mixed.assignments[0])) == "fa{magnitude=0.1}"
+    assert str(mixed.assignments[0].make_rule()) == "fa{magnitude=0.1}"
 
 
 def test_totals_count_each_weight_once(mixed: Plan) -> None:

@@ -8,10 +8,10 @@ import pytest
 from torch import Tensor
 
 from fxbio.errors import PolicyError, UnreachableWeightError
-from fxbio.graph.site import OpKind
 from fxbio.policy import Policy, resolve
 from fxbio.rules import Rule, rule
 from fxbio.rules import base as rule_registry
+from fxbio.site import OpKind
 from tests.policy.toy import LSTM, FakeGraph, make_graph, make_site, plan, policy, rules
 
 HEAD = "version: 1\ndefault: bp\nrules:\n"

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from fxbio.policy import Plan, Policy, plan_markdown, render_plan, resolve
-from fxbio.policy.layout import fit_rows
+from fxbio.policy.table_layout import fit_rows
 from tests.policy.toy import LSTM, FakeGraph, make_graph, make_site
 
 POLICY = """\

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from textwrap import dedent
 
-from fxbio.graph.site import OpKind, Origin, Site, Unreachable
 from fxbio.policy import Plan, Policy, resolve
+from fxbio.site import OpKind, Origin, Site, Unreachable
 
 
 def make_site(

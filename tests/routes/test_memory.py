@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from fxbio.errors import ModelError
-from fxbio.ops.inlet import inlet, label_inlet
+from fxbio.ops.error_port import inlet, label_inlet
 from fxbio.rules.projection import Channel, Conv, Dense
 from tests.routes.nets import transformed
 

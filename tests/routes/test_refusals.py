@@ -11,9 +11,9 @@ import torchvision
 from torch import Tensor, nn
 
 import fxbio
-from fxbio.bind.classes import unbind_module
 from fxbio.errors import FxbioError, ModelError, VerificationError
 from fxbio.passes import DEFAULT_PIPELINE
+from fxbio.runtime.classes import unbind_module
 from tests.routes.nets import Perceptron, gradients, policy, rows, transformed
 
 BLOCK: dict[str, Any] = {"at": "block", "block": "inner"}

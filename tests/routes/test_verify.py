@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 import fxbio
-from fxbio.bind.broadcast_scope import BroadcastScope
 from fxbio.ops import broadcast as op
 from fxbio.rules.projection import Channel, Conv, Dense
+from fxbio.runtime.broadcast_scope import BroadcastScope
 from tests.routes.nets import Convolutions, Perceptron, Residual, images, rows, transformed
 
 SHAPES: list[tuple[str, dict[str, Any]]] = [

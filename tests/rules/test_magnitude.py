@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from fxbio.errors import RuleError
-from fxbio.graph.site import OpKind
 from fxbio.rules import WeightInfo, make_rule
 from fxbio.rules.magnitude import check_distribution, check_magnitude, entry, random_like
+from fxbio.site import OpKind
 
 # (op, shape of the weight, groups, fan-in, fan-out): what one output sums over, what one input
 # reaches.

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from fxbio.errors import RuleError
-from fxbio.ops.transport import parse_rule
+from fxbio.ops.feedback_weight import parse_rule
 from fxbio.rules import WeightInfo, available_rules, make_rule
 from fxbio.rules.target_propagation import TargetRule
 

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from fxbio.graph.default_inputs import default_inputs
-from fxbio.graph.inputs import ExampleInputs
-from fxbio.reference.zoo import build_timm, build_torchvision
+from fxbio.models.default_inputs import default_inputs
+from fxbio.models.inputs import ExampleInputs
+from fxbio.models.zoo import build_timm, build_torchvision
 from tests.graph.awkward import all_awkward, find_awkward
 from tests.sweeping import small_transformers, timm_families
 

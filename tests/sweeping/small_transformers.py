@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fxbio.graph.inputs import ExampleInputs
+from fxbio.models.inputs import ExampleInputs
 
 __all__ = ["MODELS"]
 

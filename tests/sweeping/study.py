@@ -13,8 +13,8 @@ import torch
 import fxbio
 from fxbio.errors import CaptureError, FxbioError
 from fxbio.graph.capture import run_for_structure
-from fxbio.graph.site import Site
 from fxbio.graph.taint import WeightTaint
+from fxbio.site import Site
 from tests.sweeping.models import SUITES, Candidate
 
 __all__ = ["Outcome", "study"]

@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fxbio.errors import ConfigError
+from fxbio.train.distributed.process_group import World
 from fxbio.train.engine.run import train
-from fxbio.train.engine.session import open_session
 from fxbio.train.engine.step import backward
-from fxbio.train.parallel.world import World
+from fxbio.train.engine.trainer_state import open_trainer
 from fxbio.train.tasks import TaskConfig, make_task
 from tests.train.tiny import recipe, source
 
@@ -34,11 +34,11 @@ def test_the_gradient_is_the_mean_of_those_of_each_part_alone(rule: str) -> None
     settings = recipe(f"train.accumulate={PARTS}", model="deep", rule=rule)
     data = source()
     task = make_task(TaskConfig(), data)
-    with open_session(settings, World(torch.device("cpu")), data, task) as session:
-        model = session.model.train()
-        batches = list(islice(session.train_loader, PARTS))
+    with open_trainer(settings, World(torch.device("cpu")), data, task) as trainer:
+        model = trainer.model.train()
+        batches = list(islice(trainer.train_loader, PARTS))
         torch.manual_seed(1)  # of the noise that inverses learn with
-        backward(session, batches)
+        backward(trainer, batches)
         found = gradients(model)
         torch.manual_seed(1)
         alone = []

@@ -17,10 +17,10 @@ import torch
 from torch.distributed import HashStore
 
 from fxbio.train.data import DataSource
+from fxbio.train.distributed.process_group import World
 from fxbio.train.engine import clock, watchdog
 from fxbio.train.engine.outputs import Outputs
 from fxbio.train.engine.run import train
-from fxbio.train.parallel.world import World
 from tests.train.test_resume import Trap, assert_same, final
 from tests.train.tiny import recipe, source
 
@@ -83,14 +83,14 @@ def test_a_rank_without_a_sign_of_life_is_silent(
     store = HashStore()
     dogs = []
     for rank in range(3):
-        session: Any = SimpleNamespace(
+        trainer: Any = SimpleNamespace(
             world=World(torch.device("cpu"), rank, 3, None, store),
             train_loader=SimpleNamespace(waiting_since=None),
             eval_loader=SimpleNamespace(waiting_since=None),
         )
         late = clock.Clock()
         late.in_step = True
-        dogs.append(watchdog.Watchdog(session, Outputs(), late))
+        dogs.append(watchdog.Watchdog(trainer, Outputs(), late))
     store.set("life/1", "once")
     for dog in (dogs[0], dogs[2]):
         dog.start()

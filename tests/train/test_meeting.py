@@ -11,7 +11,7 @@ from torch.distributed import HashStore
 from torch.distributed.distributed_c10d import Store
 
 from fxbio.errors import TrainError
-from fxbio.train.parallel.meeting import meet
+from fxbio.train.distributed.rendezvous import meet
 
 LONG, SHORT = datetime.timedelta(seconds=60), datetime.timedelta(seconds=0.2)
 

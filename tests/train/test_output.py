@@ -12,16 +12,16 @@ import pytest
 from rich.console import Console
 
 from fxbio.errors import ConfigError, DataError, FxbioError, TrainError
-from fxbio.train.engine.explain import LostProcess, explain
-from fxbio.train.output import view
+from fxbio.train.engine.friendly_errors import LostProcess, explain
+from fxbio.train.output import progress as view
 from fxbio.train.output.environment import environment
-from fxbio.train.output.folder import RunFolder
-from fxbio.train.output.lines import keep_lines
 from fxbio.train.output.listing import list_runs
 from fxbio.train.output.metrics import MetricsFile
 from fxbio.train.output.process import this_process
+from fxbio.train.output.progress import LineView, LiveView, StepReport, duration
+from fxbio.train.output.run_folder import RunFolder
 from fxbio.train.output.status import State, Status, exit_code, read_status, write_status
-from fxbio.train.output.view import LineView, LiveView, StepReport, duration
+from fxbio.train.output.tail import keep_lines
 
 REPORT = StepReport(7, 0.5, 1.25, 0.1, 512.0, 0.03, 3723.0)
 

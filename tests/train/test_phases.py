@@ -13,10 +13,10 @@ from torch import Tensor
 from fxbio.errors import ConfigError
 from fxbio.train.config import Recipe
 from fxbio.train.config.sections import TrainConfig
+from fxbio.train.distributed.process_group import World
 from fxbio.train.engine.dry_run import dry_run
 from fxbio.train.engine.run import train
-from fxbio.train.engine.session import open_session
-from fxbio.train.parallel.world import World
+from fxbio.train.engine.trainer_state import open_trainer
 from fxbio.train.tasks import make_task
 from tests.train.test_resume import assert_same, final, metrics, run, terminate, trapped
 from tests.train.tiny import recipe, source
@@ -72,8 +72,8 @@ def initial(asked: Recipe) -> dict[str, Any]:
     """The weights before the first step."""
     data = source()
     task = make_task(asked.task, data)
-    with open_session(asked, World(torch.device("cpu")), data, task) as session:
-        return session.model.state_dict()
+    with open_trainer(asked, World(torch.device("cpu")), data, task) as trainer:
+        return trainer.model.state_dict()
 
 
 @pytest.mark.parametrize("samples", [17, 49, 81])

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from fxbio.train.config import Recipe
-from fxbio.train.engine import beginning
+from fxbio.train.engine import resume as beginning
 from fxbio.train.engine.run import train
 from fxbio.train.output.status import read_status
 from tests.train.test_resume import assert_same, final, terminate, trapped
@@ -51,7 +51,7 @@ def test_an_earlier_run_stays_as_it_was(
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     capsys.readouterr()
     with monkeypatch.context() as patched:
-        patched.setattr(beginning, "restore_run", lambda session, state: terminate())
+        patched.setattr(beginning, "restore_run", lambda trainer, state: terminate())
         outcome = train(recipe(), tmp_path, data=source(), resume="auto")
     assert (outcome.state, outcome.exit, outcome.step) == ("preempted", 143, 8)
     said = capsys.readouterr().err

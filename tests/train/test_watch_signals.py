@@ -6,11 +6,11 @@ import subprocess
 import sys
 import threading
 
-from fxbio.train.parallel.signals import StopFlag, watch_signals
+from fxbio.train.distributed.signals import StopFlag, watch_signals
 
 SECOND = """
 import os, signal
-from fxbio.train.parallel.signals import watch_signals
+from fxbio.train.distributed.signals import watch_signals
 
 with watch_signals(print) as stop:
     os.kill(os.getpid(), signal.SIGTERM)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import fxbio
-from tests.bind.learning import OPTIONS, transformed
+from tests.runtime.learning import OPTIONS, transformed
 
 OPS: list[Any] = [importlib.import_module(f"fxbio.ops.{n}") for n in ("linear", "convolution")]
 """The files: in the package, the ops stand under their names."""

@@ -16,15 +16,15 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 import fxbio
-from fxbio.bind.binding import BINDING
-from fxbio.bind.classes import unbind_module
+from fxbio.display import plain_text
 from fxbio.errors import ModelError, UnreachableWeightError, VerificationError
 from fxbio.ops.functional import Backward
 from fxbio.passes import DEFAULT_PIPELINE
-from fxbio.record.record import RECORD
-from fxbio.text import plain_text
+from fxbio.runtime.binding import BINDING
+from fxbio.runtime.classes import unbind_module
+from fxbio.serialization.record import RECORD
 from fxbio.verification.oracle import oracle_gradients, stock_output
-from fxbio.verification.verification import SiteVerdict
+from fxbio.verification.result import SiteVerdict
 from tests.small import BUILDERS, build, policy, snapshot
 
 RULES = ("fa", "usf", "frsf", "brsf", "signed-init", "frozen", "stop")
@@ -81,7 +81,7 @@ def layer_runs(monkeypatch: pytest.MonkeyPatch) -> Patch:
     """Replaces what rewritten linear layers call."""
 
     def patch(function: Callable[..., Tensor]) -> None:
-        monkeypatch.setattr("fxbio.bind.leaf.linear", function)
+        monkeypatch.setattr("fxbio.runtime.leaf.linear", function)
 
     return patch
 

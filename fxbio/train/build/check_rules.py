@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from fxbio.errors import ConfigError
 from fxbio.policy import Plan
-from fxbio.policy.plan import Assignment
+from fxbio.policy.assignment import Assignment
 from fxbio.rules import Rule
 from fxbio.rules.target_propagation import TargetRule
 from fxbio.train.config import Recipe
@@ -34,7 +34,7 @@ def _check_scaled(plan: Plan) -> None:
     found = _first(plan, lambda rule: rule.unscalable() is not None)
     if found is None:
         return
-    rule = plan.rule_of(found)
+    rule = found.make_rule()
     raise ConfigError(
         f"rule '{rule.name}' cannot learn with train.precision=fp16, which scales the loss",
         notes=[str(rule.unscalable()), _place(found)],
@@ -46,7 +46,7 @@ def _check_stepwise(plan: Plan, setting: str, why: str) -> None:
     found = _first(plan, lambda rule: getattr(rule, "iterations", 0) > 0)
     if found is None:
         return
-    rule = plan.rule_of(found)
+    rule = found.make_rule()
     raise ConfigError(
         f"{setting} does not go with rule '{rule}'",
         notes=[f"its inverses are trained on a whole batch before each step, {why}", _place(found)],
@@ -69,7 +69,7 @@ def _turns(recipe: Recipe) -> str:
 
 
 def _first(plan: Plan, fits: Callable[[Rule], bool]) -> Assignment | None:
-    return next((a for a in plan.rewritten() if fits(plan.rule_of(a))), None)
+    return next((a for a in plan.rewritten() if fits(a.make_rule())), None)
 
 
 def _place(assignment: Assignment) -> str:

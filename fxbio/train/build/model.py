@@ -11,19 +11,19 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from fxbio.api import transform
-from fxbio.bind.feedback_training import train_feedback
-from fxbio.bind.install import bound_modules
+from fxbio.runtime.feedback_training import train_feedback
+from fxbio.runtime.install import bound_modules
 from fxbio.errors import ConfigError
 from fxbio.plugins import load_entry_points, load_plugin
 from fxbio.policy import Plan, Policy
-from fxbio.record.record import plan_of
-from fxbio.reference import load_reference
+from fxbio.serialization.record import plan_of
+from fxbio.models import load_reference
 from fxbio.train.build.check_rules import check_rules
-from fxbio.train.build.fit import check_output, told_with_the_data
+from fxbio.train.build.check_shapes import check_output, told_with_the_data
 from fxbio.train.config import Recipe
 from fxbio.train.config.sections import PolicyConfig
 from fxbio.train.data import DataSource
-from fxbio.train.parallel.world import World
+from fxbio.train.distributed.process_group import World
 from fxbio.train.tasks import Task
 
 __all__ = ["build_model", "memory_format", "read_policy", "wrap"]
@@ -100,12 +100,12 @@ def wrap(model: nn.Module, recipe: Recipe, world: World) -> nn.Module:
     """The model as it is called in training: in DDP, and with what a rule needs before a step."""
     plan = plan_of(model)
     parallel = model if world.size == 1 else _distributed(model, plan, recipe, world)
-    stepwise = any(getattr(plan.rule_of(a), "iterations", 0) for a in plan.rewritten())
+    stepwise = any(getattr(a.make_rule(), "iterations", 0) for a in plan.rewritten())
     return FeedbackFirst(parallel) if stepwise else parallel
 
 
 def _distributed(model: nn.Module, plan: Plan, recipe: Recipe, world: World) -> nn.Module:
-    stops = any(not plan.rule_of(a).passes_error for a in plan.rewritten())
+    stops = any(not a.make_rule().passes_error for a in plan.rewritten())
     return DistributedDataParallel(
         model,
         device_ids=[world.device] if world.device.type == "cuda" else None,

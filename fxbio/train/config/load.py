@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from fxbio.errors import ConfigError, PolicyError, did_you_mean
-from fxbio.positions import Node, from_plain, parse
-from fxbio.reading import read_text
+from fxbio.files.located_yaml import Node, from_plain, parse
+from fxbio.files.reading import read_text
 from fxbio.train.config.override import override
 from fxbio.train.config.read import as_config_error, read_section
 from fxbio.train.config.recipe import Recipe

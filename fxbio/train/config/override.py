@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fxbio.errors import ConfigError, FxbioError, Location
-from fxbio.positions import Node, parse
+from fxbio.files.located_yaml import Node, parse
 from fxbio.train.config.read import as_config_error
 
 __all__ = ["override"]

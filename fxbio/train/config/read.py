@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from fxbio.errors import ConfigError, FxbioError, PolicyError, did_you_mean
+from fxbio.files.located_yaml import Node
 from fxbio.policy.checks import as_mapping
 from fxbio.policy.keys import Key
 from fxbio.policy.options import fits, option_descriptions, rule_options
-from fxbio.positions import Node
 from fxbio.train.checked import NEAR_RECIPE, FieldError
 from fxbio.userfile import anchored, anchored_path
 

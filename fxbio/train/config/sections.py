@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from fxbio.targets.phase import Phase
+from fxbio.target_propagation.phase import Phase
 from fxbio.train.checked import NEAR_RECIPE, above_zero, fail, not_negative
 
 __all__ = [

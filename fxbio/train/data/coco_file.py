@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fxbio.errors import DataError, Location
-from fxbio.reading import read_json
+from fxbio.files.reading import read_json
 from fxbio.train.data.annotations import CocoAnnotations
 from fxbio.train.data.coco_values import (
     category_labels,

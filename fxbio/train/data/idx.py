@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from fxbio.errors import DataError
-from fxbio.reading import require_regular_file
+from fxbio.files.reading import require_regular_file
 
 __all__ = ["find_idx", "read_idx"]
 

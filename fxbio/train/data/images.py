@@ -7,7 +7,7 @@ from pathlib import Path
 from PIL import Image
 
 from fxbio.errors import DataError
-from fxbio.reading import require_regular_file
+from fxbio.files.reading import require_regular_file
 
 __all__ = ["EXTENSIONS", "BadImageError", "read_image"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from fxbio.train.data.atomic_folder import new_folder
+from fxbio.train.data.new_folder import new_folder
 from fxbio.train.data.shapes import SHAPES, Placed, background, draw_shape
 
 __all__ = ["make_shapes"]

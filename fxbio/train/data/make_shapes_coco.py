@@ -12,8 +12,8 @@ from typing import Any
 
 from PIL import Image
 
-from fxbio.train.data.atomic_folder import new_folder
 from fxbio.train.data.base import DataConfig
+from fxbio.train.data.new_folder import new_folder
 from fxbio.train.data.shapes import SHAPES, Placed, background, draw_shape
 
 __all__ = ["make_shapes_coco"]

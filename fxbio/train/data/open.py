@@ -18,7 +18,7 @@ from fxbio.train.data.arrays import (
 )
 from fxbio.train.data.base import DataConfig, DataSource
 from fxbio.train.data.coco import open_coco
-from fxbio.train.data.folder import open_folder
+from fxbio.train.data.image_folder import open_folder
 from fxbio.train.data.make_shapes import make_shapes
 from fxbio.train.data.make_shapes_coco import make_shapes_coco
 from fxbio.train.data.transforms import IMAGENET

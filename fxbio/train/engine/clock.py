@@ -6,8 +6,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from fxbio.train.engine.session import Session
-from fxbio.train.output.view import StepReport
+from fxbio.train.engine.trainer_state import TrainerState
+from fxbio.train.output.progress import StepReport
 
 __all__ = ["Clock"]
 
@@ -60,16 +60,16 @@ class Clock:
         self.wait_seconds = past * self.wait_seconds + (1 - past) * self._waited
         self.restart()
 
-    def report(self, session: Session, loss: float) -> StepReport:
+    def report(self, trainer: TrainerState, loss: float) -> StepReport:
         """How training goes."""
-        progress, train = session.progress, session.recipe.train
+        progress, train = trainer.progress, trainer.recipe.train
         seconds = max(self.step_seconds, 1e-9)
         return StepReport(
             step=progress.step,
-            epoch=session.epochs,
+            epoch=trainer.epochs,
             loss=loss,
-            lr=session.optimizer.param_groups[0]["lr"],
+            lr=trainer.optimizer.param_groups[0]["lr"],
             rate=train.batch_size / seconds,
             waiting=self.wait_seconds / seconds,
-            remaining=(session.steps - progress.step) * seconds,
+            remaining=(trainer.steps - progress.step) * seconds,
         )

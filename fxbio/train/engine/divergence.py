@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from fxbio.errors import TrainError
-from fxbio.record.record import plan_of
-from fxbio.train.engine.session import Session
+from fxbio.serialization.record import plan_of
+from fxbio.train.engine.trainer_state import TrainerState
 
 __all__ = ["Diverged", "diverged"]
 
@@ -28,78 +28,78 @@ class Diverged(TrainError):
 
 
 def diverged(
-    session: Session, batches: Sequence[Any], losses: dict[str, float], folder: Path | None
+    trainer: TrainerState, batches: Sequence[Any], losses: dict[str, float], folder: Path | None
 ) -> Diverged:
     """Look for the layer where it began, write ``diverged.json``, and say all of it. Collective.
 
     Args:
-        session: after the backward pass, before the step.
+        trainer: after the backward pass, before the step.
         batches: what the step was taken on.
         losses: of this process.
         folder: where the first process writes; ``None`` to write nothing.
     """
     report = {
-        "rank": session.world.rank,
+        "rank": trainer.world.rank,
         "losses": {name: _number(value) for name, value in losses.items()},
-        "layer": _first_bad_layer(session, batches),
-        "samples": _samples(session),
+        "layer": _first_bad_layer(trainer, batches),
+        "samples": _samples(trainer),
     }
-    reports = session.world.collect(report)
-    if session.world.first and folder is not None:
+    reports = trainer.world.collect(report)
+    if trainer.world.first and folder is not None:
         content = {
-            "step": session.progress.step,
-            "lr": session.optimizer.param_groups[0]["lr"],
+            "step": trainer.progress.step,
+            "lr": trainer.optimizer.param_groups[0]["lr"],
             "ranks": reports,
-            "gradient_norms": _gradient_norms(session),
+            "gradient_norms": _gradient_norms(trainer),
         }
         (folder / "diverged.json").write_text(json.dumps(content, indent=2) + "\n")
-    return _error(session, reports)
+    return _error(trainer, reports)
 
 
-def _error(session: Session, reports: list[dict[str, Any]]) -> Diverged:
+def _error(trainer: TrainerState, reports: list[dict[str, Any]]) -> Diverged:
     layers = [report["layer"] for report in reports if report["layer"]]
     # Gradients are averaged: a process whose outputs are finite has got them from another.
     found = min(layers, key=lambda layer: not layer.endswith(OUTPUT), default=None)
-    lr = session.optimizer.param_groups[0]["lr"]
-    base = session.recipe.optim.lr
+    lr = trainer.optimizer.param_groups[0]["lr"]
+    base = trainer.recipe.optim.lr
     notes = [f"the learning rate was {lr:.3g}"]
     if found:
         notes.insert(0, f"the first layer that is not finite: {found}")
     advice = [f"optim.lr={base / 10:g}"]
-    if not session.schedule.warmup:
+    if not trainer.schedule.warmup:
         advice.append("schedule.warmup_epochs=1")
-    if session.recipe.train.clip_norm is None:
+    if trainer.recipe.train.clip_norm is None:
         advice.append("train.clip_norm=1")
     return Diverged(
-        f"the loss or a gradient is not finite in step {session.progress.step}",
+        f"the loss or a gradient is not finite in step {trainer.progress.step}",
         notes=[*notes, "the samples of the batch and the norms by layer are in diverged.json"],
         help=f"try {' or '.join(advice)}; an earlier checkpoint is a start that is still sound",
     )
 
 
-def _first_bad_layer(session: Session, batches: Sequence[Any]) -> str | None:
+def _first_bad_layer(trainer: TrainerState, batches: Sequence[Any]) -> str | None:
     for batch in batches:
-        name = _first_bad_output(session, session.moved(batch))
+        name = _first_bad_output(trainer, trainer.moved(batch))
         if name is not None:
-            return f"{name} ({_rule_of(session.model, name)}), {OUTPUT}"
-    bad = {n for n, p in session.model.named_parameters() if not _finite(p.grad)}
+            return f"{name} ({_rule_of(trainer.model, name)}), {OUTPUT}"
+    bad = {n for n, p in trainer.model.named_parameters() if not _finite(p.grad)}
     if not bad:
         return None
-    order = [a.site.weight for a in plan_of(session.model).assignments]
+    order = [a.site.weight for a in plan_of(trainer.model).assignments]
     # The error comes from behind: of the layers with a bad gradient the last was the first.
     last = next((weight for weight in reversed(order) if weight in bad), sorted(bad)[-1])
     name = last.rpartition(".")[0]
-    return f"{name} ({_rule_of(session.model, name)}), in the gradient of its weight"
+    return f"{name} ({_rule_of(trainer.model, name)}), in the gradient of its weight"
 
 
-def _first_bad_output(session: Session, batch: Any) -> str | None:
+def _first_bad_output(trainer: TrainerState, batch: Any) -> str | None:
     """The first layer whose output is not finite, in a forward pass of its own."""
     with ExitStack() as stack:
-        found = stack.enter_context(_watching(session.model))
+        found = stack.enter_context(_watching(trainer.model))
         stack.enter_context(torch.no_grad())
-        stack.enter_context(session.precision.autocast())
+        stack.enter_context(trainer.precision.autocast())
         stack.enter_context(suppress(Exception))  # the user's code may refuse NaN with any error
-        session.task.loss(session.model, batch)
+        trainer.task.loss(trainer.model, batch)
     return found[0] if found else None
 
 
@@ -129,13 +129,13 @@ def _rule_of(model: nn.Module, module: str) -> str:
     return f"rule {rules[0]}" if rules else "no rule"
 
 
-def _samples(session: Session) -> list[int]:
-    sampler = session.sampler
+def _samples(trainer: TrainerState) -> list[int]:
+    sampler = trainer.sampler
     return [pick.sample for pick in islice(iter(sampler), sampler.batch_size)]
 
 
-def _gradient_norms(session: Session) -> dict[str, float | str]:
-    named = session.model.named_parameters()
+def _gradient_norms(trainer: TrainerState) -> dict[str, float | str]:
+    named = trainer.model.named_parameters()
     return {n: _number(float(p.grad.norm())) for n, p in named if p.grad is not None}
 
 

@@ -10,12 +10,12 @@ from itertools import islice
 from fxbio.errors import TrainError
 from fxbio.train.config import Recipe
 from fxbio.train.data import DataSource, trial_data
+from fxbio.train.distributed.process_group import join
 from fxbio.train.engine.run import open_task
-from fxbio.train.engine.session import Session, open_session
 from fxbio.train.engine.step import backward, update
 from fxbio.train.engine.summary import summary_lines
-from fxbio.train.output.view import duration, memory_text
-from fxbio.train.parallel.world import join
+from fxbio.train.engine.trainer_state import TrainerState, open_trainer
+from fxbio.train.output.progress import duration, memory_text
 
 __all__ = ["dry_run"]
 
@@ -31,28 +31,28 @@ def dry_run(recipe: Recipe, tell: Callable[[str], None], data: DataSource | None
     trial = trial_data(recipe.data, seed) if data is None else nullcontext(data)
     with join(recipe.train.device) as world, trial as opened:
         source, task = open_task(recipe, world, opened)
-        with open_session(recipe, world, source, task) as session:
-            lines = [*summary_lines(session), *_first_step(session)]
+        with open_trainer(recipe, world, source, task) as trainer:
+            lines = [*summary_lines(trainer), *_first_step(trainer)]
         if world.first:
             for line in lines:
                 tell(line)
 
 
-def _first_step(session: Session) -> list[str]:
-    session.model.train()
-    parts = list(islice(session.train_loader, session.recipe.train.accumulate))
-    session.schedule.apply(session.optimizer, 0)
+def _first_step(trainer: TrainerState) -> list[str]:
+    trainer.model.train()
+    parts = list(islice(trainer.train_loader, trainer.recipe.train.accumulate))
+    trainer.schedule.apply(trainer.optimizer, 0)
     start = time.perf_counter()
-    with session.phase():
-        losses, finite = backward(session, parts)
-    if session.world.agree(not finite)[0]:
+    with trainer.phase():
+        losses, finite = backward(trainer, parts)
+    if trainer.world.agree(not finite)[0]:
         raise TrainError("the first loss or gradient is not finite", notes=[str(losses)])
-    update(session)
+    update(trainer)
     seconds = time.perf_counter() - start
     values = ", ".join(f"{name} {value:.4g}" for name, value in losses.items())
     return [
         f"step 1   {values}, in {seconds:.2f} s; at this pace the run takes "
-        f"{duration(seconds * session.schedule.steps)}",
+        f"{duration(seconds * trainer.schedule.steps)}",
         f"memory   {memory_text()} at most in this process",
         "nothing was written",
     ]

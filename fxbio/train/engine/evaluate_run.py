@@ -10,15 +10,15 @@ from pathlib import Path
 from fxbio.errors import ConfigError
 from fxbio.train.config import load_recipe
 from fxbio.train.data import DataSource
+from fxbio.train.distributed.process_group import join
+from fxbio.train.distributed.signals import StopFlag
 from fxbio.train.engine.evaluate import Evaluation, evaluate
 from fxbio.train.engine.run import open_task
-from fxbio.train.engine.session import open_session
 from fxbio.train.engine.snapshot import restore_run
-from fxbio.train.output.folder import RunFolder, write_text
+from fxbio.train.engine.trainer_state import open_trainer
 from fxbio.train.output.owner import check_run
-from fxbio.train.output.view import NoView
-from fxbio.train.parallel.signals import StopFlag
-from fxbio.train.parallel.world import join
+from fxbio.train.output.progress import NoView
+from fxbio.train.output.run_folder import RunFolder, write_text
 from fxbio.train.state.files import read_checkpoint
 from fxbio.train.tasks import Task
 
@@ -73,12 +73,12 @@ def evaluate_run(
         source, task = open_task(recipe, world, data, generate=False)
         if predictions is not None:
             _check_predictions(predictions, task)
-        with open_session(recipe, world, source, task) as session:
-            restore_run(session, read_checkpoint(Path(checkpoint)))
-            evaluation = evaluate(session, NoView(), StopFlag())
+        with open_trainer(recipe, world, source, task) as trainer:
+            restore_run(trainer, read_checkpoint(Path(checkpoint)))
+            evaluation = evaluate(trainer, NoView(), StopFlag())
             if predictions is not None and world.first:
                 write_text(predictions, json.dumps(evaluation.predictions))
-            return RunMetrics(session.progress.step, evaluation, world.first)
+            return RunMetrics(trainer.progress.step, evaluation, world.first)
 
 
 def _check_predictions(file: Path, task: Task) -> None:

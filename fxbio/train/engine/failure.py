@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from fxbio.errors import FxbioError, TrainError
+from fxbio.train.distributed.process_group import World
+from fxbio.train.distributed.signals import StopFlag, StoppedEarly
 from fxbio.train.engine.divergence import Diverged
-from fxbio.train.engine.explain import LostProcess, explain
+from fxbio.train.engine.friendly_errors import LostProcess, explain
 from fxbio.train.engine.outputs import Outputs
-from fxbio.train.engine.session import Session
+from fxbio.train.engine.trainer_state import TrainerState
 from fxbio.train.output.presence import FolderLostError
 from fxbio.train.output.status import exit_code
-from fxbio.train.parallel.signals import StopFlag, StoppedEarly
-from fxbio.train.parallel.world import World
 
 __all__ = ["set_up", "status_of_failures"]
 
@@ -40,19 +40,19 @@ def set_up(world: World, stop: StopFlag) -> Iterator[None]:
 
 
 @contextmanager
-def status_of_failures(session: Session, outputs: Outputs) -> Iterator[None]:
+def status_of_failures(trainer: TrainerState, outputs: Outputs) -> Iterator[None]:
     """Write down what is raised inside, say it in words that help, and close the outputs."""
     try:
         yield
     except Diverged as error:
         with suppress(OSError, FolderLostError):
-            outputs.tell_status("diverged", session, str(error), exit_code("diverged"))
+            outputs.tell_status("diverged", trainer, str(error), exit_code("diverged"))
         raise
     except Exception as error:  # whatever the user's code raises, the file must say it
-        explained = _in_words(_loss_of_folder(outputs) or error, session.world)
+        explained = _in_words(_loss_of_folder(outputs) or error, trainer.world)
         asked_wrongly = isinstance(explained, FxbioError) and not isinstance(explained, TrainError)
         with suppress(OSError, FolderLostError):  # the disk may be full
-            outputs.tell_status("failed", session, _text(explained), 2 if asked_wrongly else 1)
+            outputs.tell_status("failed", trainer, _text(explained), 2 if asked_wrongly else 1)
         raise explained from error
     finally:
         outputs.close()

@@ -11,13 +11,13 @@ from typing import Any
 import torch
 
 from fxbio.errors import TrainError
-from fxbio.train.engine.session import Session
-from fxbio.train.output.folder import RunFolder, write_text
+from fxbio.train.engine.trainer_state import TrainerState
 from fxbio.train.output.metrics import MetricsFile
 from fxbio.train.output.presence import Presence
 from fxbio.train.output.process import this_process
+from fxbio.train.output.progress import NoView, View
+from fxbio.train.output.run_folder import RunFolder, write_text
 from fxbio.train.output.status import State, Status, write_status
-from fxbio.train.output.view import NoView, View
 from fxbio.train.state.store import CheckpointStore
 
 __all__ = ["Outputs"]
@@ -100,7 +100,7 @@ class Outputs:
             self._store.finish()
 
     def tell_status(
-        self, state: State, session: Session, error: str | None = None, exit: int | None = None
+        self, state: State, trainer: TrainerState, error: str | None = None, exit: int | None = None
     ) -> None:
         """``status.json``.
 
@@ -110,13 +110,13 @@ class Outputs:
         if self.folder is None:
             return
         self.check_folder()
-        progress = session.progress
+        progress = trainer.progress
         last = self.folder.checkpoints / "last.pt"
         status = Status(
             state=state,
             step=progress.step,
-            steps=session.steps,
-            epoch=int(session.epochs),
+            steps=trainer.steps,
+            epoch=int(trainer.epochs),
             checkpoint=f"checkpoints/{last.resolve().name}" if last.exists() else None,
             metrics=progress.metrics,
             best=progress.best,

@@ -11,17 +11,17 @@ from typing import TypeVar
 from fxbio.errors import ConfigError, FxbioError
 from fxbio.train.config import Recipe
 from fxbio.train.data import DataSource, open_data
-from fxbio.train.engine.beginning import begin, restore
+from fxbio.train.distributed.process_group import World, join
+from fxbio.train.distributed.signals import StopFlag, StoppedEarly, raise_early, watch_signals
 from fxbio.train.engine.evaluate import Interrupted
 from fxbio.train.engine.failure import set_up, status_of_failures
 from fxbio.train.engine.loop import Loop
-from fxbio.train.engine.session import Session, open_session
-from fxbio.train.output.folder import Resume, RunFolder
+from fxbio.train.engine.resume import begin, restore
+from fxbio.train.engine.trainer_state import TrainerState, open_trainer
 from fxbio.train.output.liveness import check_not_running
+from fxbio.train.output.run_folder import Resume, RunFolder
+from fxbio.train.output.stale_run import leave_unbegun
 from fxbio.train.output.status import State, Status, exit_code, read_status
-from fxbio.train.output.unbegun import leave_unbegun
-from fxbio.train.parallel.signals import StopFlag, StoppedEarly, raise_early, watch_signals
-from fxbio.train.parallel.world import World, join
 from fxbio.train.tasks import Task, make_task
 
 __all__ = ["Outcome", "open_task", "train"]
@@ -74,12 +74,12 @@ def train(
                 with set_up(world, stop):
                     _in_first(world, lambda: _check(run, resume, overwrite))
                     source, chosen = open_task(recipe, world, data, task)
-                    session = parts.enter_context(open_session(recipe, world, source, chosen))
-                    start = restore(session, run, resume)
+                    trainer = parts.enter_context(open_trainer(recipe, world, source, chosen))
+                    start = restore(trainer, run, resume)
                     _all_or_none(world, stop)
                     _in_first(world, lambda: _prepare(run, overwrite))  # no mistake costs a run
-                    outputs, said = begin(session, run, start)
-                return _carry_out(Loop(session, outputs, stop), run, said)
+                    outputs, said = begin(trainer, run, start)
+                return _carry_out(Loop(trainer, outputs, stop), run, said)
         except StoppedEarly as early:
             return _unbegun(run, early.number)
 
@@ -137,36 +137,36 @@ def open_task(
 
 
 def _carry_out(loop: Loop, run: RunFolder, said: Iterable[str]) -> Outcome:
-    session, outputs = loop.session, loop.outputs
-    with status_of_failures(session, outputs):
+    trainer, outputs = loop.trainer, loop.outputs
+    with status_of_failures(trainer, outputs):
         for line in said:
             outputs.view.say(line)
         state, code = _run(loop)
         outputs.finish_saving()
-        outputs.tell_status(state, session, exit=code)
+        outputs.tell_status(state, trainer, exit=code)
         if state == "done":
-            outputs.view.say(f"{run.path}: done, {_best(session)}")
-        session.world.wait()
-    return Outcome(state, code, run.path, session.progress.step, session.progress.metrics)
+            outputs.view.say(f"{run.path}: done, {_best(trainer)}")
+        trainer.world.wait()
+    return Outcome(state, code, run.path, trainer.progress.step, trainer.progress.metrics)
 
 
 def _run(loop: Loop) -> tuple[State, int]:
-    loop.outputs.tell_status("running", loop.session)
+    loop.outputs.tell_status("running", loop.trainer)
     loop.stop.tell = loop.outputs.view.say
     try:
         loop.run()
     except Interrupted:
         loop.save()
-        loop.outputs.view.say(f"saved at step {loop.session.progress.step}, leaving")
-        return "preempted", exit_code("preempted", _signal(loop.session.world, loop.stop))
+        loop.outputs.view.say(f"saved at step {loop.trainer.progress.step}, leaving")
+        return "preempted", exit_code("preempted", _signal(loop.trainer.world, loop.stop))
     finally:
         loop.stop.hold()  # what comes now is too late, or follows from an error
     return "done", 0
 
 
-def _best(session: Session) -> str:
-    progress = session.progress
-    return f"best {session.task.metric} {progress.best:.4f} after step {progress.best_step}"
+def _best(trainer: TrainerState) -> str:
+    progress = trainer.progress
+    return f"best {trainer.task.metric} {progress.best:.4f} after step {progress.best_step}"
 
 
 def _signal(world: World, stop: StopFlag) -> int:

@@ -12,8 +12,8 @@ from torch.distributed.distributed_c10d import Store
 
 from fxbio.train.engine.clock import Clock
 from fxbio.train.engine.outputs import Outputs
-from fxbio.train.engine.session import Session
-from fxbio.train.output.view import say_anywhere
+from fxbio.train.engine.trainer_state import TrainerState
+from fxbio.train.output.progress import say_anywhere
 
 __all__ = ["Watchdog", "watching"]
 
@@ -25,13 +25,13 @@ class Watchdog:
     """A thread, since a process that waits for another does nothing else.
 
     Args:
-        session: of this process; each of them has a watchdog.
+        trainer: of this process; each of them has a watchdog.
         outputs: whose status file is touched while the run gets on.
         clock: says when a step takes far longer than those before.
     """
 
-    def __init__(self, session: Session, outputs: Outputs, clock: Clock) -> None:
-        self.session, world = session, session.world
+    def __init__(self, trainer: TrainerState, outputs: Outputs, clock: Clock) -> None:
+        self.trainer, world = trainer, trainer.world
         self.world, self.outputs, self.clock = world, outputs, clock
         self.store: Store | None = world.store.clone() if world.store is not None else None
         self._told = False
@@ -81,7 +81,7 @@ class Watchdog:
 
     def _awaited_worker(self) -> str | None:
         """The worker that has been waited for, for too long."""
-        for loader in (self.session.train_loader, self.session.eval_loader):
+        for loader in (self.trainer.train_loader, self.trainer.eval_loader):
             since = loader.waiting_since
             if since is not None and self.clock.too_long(time.monotonic() - since):
                 return loader.awaited()
@@ -107,9 +107,9 @@ class Watchdog:
 
 
 @contextmanager
-def watching(session: Session, outputs: Outputs, clock: Clock) -> Iterator[None]:
+def watching(trainer: TrainerState, outputs: Outputs, clock: Clock) -> Iterator[None]:
     """A watchdog for as long as training goes on."""
-    watchdog = Watchdog(session, outputs, clock)
+    watchdog = Watchdog(trainer, outputs, clock)
     watchdog.start()
     try:
         yield

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 import torchvision
 
-from fxbio import __version__
+from fxbio._version import __version__
 
 __all__ = ["environment"]
 

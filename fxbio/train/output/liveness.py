@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 
 from fxbio.errors import ConfigError
-from fxbio.train.output.folder import RunFolder
 from fxbio.train.output.process import is_gone, is_here
+from fxbio.train.output.run_folder import RunFolder
 from fxbio.train.output.status import Status, read_status
 
 __all__ = ["check_not_running", "observed_state", "written"]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from fxbio.errors import ConfigError
+from fxbio.files.trust import check_trust
 from fxbio.train.config import Recipe
-from fxbio.train.output.folder import RunFolder
-from fxbio.trust import check_trust
+from fxbio.train.output.run_folder import RunFolder
 
 __all__ = ["check_run"]
 

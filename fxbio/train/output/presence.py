@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fxbio.errors import TrainError
-from fxbio.train.output.folder import RunFolder
+from fxbio.train.output.run_folder import RunFolder
 
 __all__ = ["FolderLostError", "Presence"]
 

@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from fxbio.reading import read_json
-from fxbio.train.output.folder import write_text
-from fxbio.typed_json import from_json
+from fxbio.files.reading import read_json
+from fxbio.files.typed_json import from_json
+from fxbio.train.output.run_folder import write_text
 
 __all__ = ["EXIT_CODES", "State", "Status", "exit_code", "read_status", "write_status"]
 

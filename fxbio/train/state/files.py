@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from fxbio.errors import TrainError
-from fxbio.reading import read_text, require_regular_file
-from fxbio.reference.plain_load import load_plain
+from fxbio.files.reading import read_text, require_regular_file
+from fxbio.models.plain_load import load_plain
 
 __all__ = [
     "host_copy",

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fxbio.bind.updates import redraw_counts, set_redraw_counts
 from fxbio.errors import TrainError
-from fxbio.record.feedback_state import restore, scales
+from fxbio.runtime.updates import redraw_counts, set_redraw_counts
+from fxbio.serialization.feedback_state import restore, scales
 
 __all__ = ["load_model_state", "model_state"]
 

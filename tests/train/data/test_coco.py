@@ -13,7 +13,7 @@ from PIL import Image
 
 from fxbio.errors import DataError
 from fxbio.train.data import DataConfig, DataSource, open_data
-from fxbio.train.data.aspect import aspect_groups
+from fxbio.train.data.batch_by_aspect import aspect_groups
 from fxbio.train.data.coco_values import id_array
 from fxbio.train.tasks.detection import CocoEvaluator
 

@@ -1,7 +1,0 @@
-"""Naming a model: from ``model.py:build`` or ``torchvision:resnet18`` to a built module."""
-
-from fxbio.reference.load import GRAMMAR, LoadedModel, load_reference
-from fxbio.reference.model_args import parse_model_args
-from fxbio.reference.weights import load_weights
-
-__all__ = ["GRAMMAR", "LoadedModel", "load_reference", "load_weights", "parse_model_args"]

@@ -1,0 +1,83 @@
+"""Fan-in and fan-out of a weight, right for grouped and transposed convolutions.
+
+``torch.nn.init`` ignores groups when it counts the fan-out, which makes the feedback of a
+depthwise convolution √groups too small; see ``WeightInfo.fan_out``.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from fxbio.site import OpKind, Site
+
+__all__ = ["WeightInfo"]
+
+
+@dataclass(frozen=True)
+class WeightInfo:
+    """What a rule may know about a weight besides its values."""
+
+    name: str
+    """Qualified name of the weight."""
+    op: OpKind
+    shape: tuple[int, ...]
+    """As the operation uses it."""
+    groups: int = 1
+    summed: tuple[int, ...] = (-2,)
+    """Of a ``matmul``: the dimensions of the weight that are summed over; (-2,) in ``x @ W``."""
+    produced: tuple[int, ...] = (-1,)
+    """Of a ``matmul``: the dimensions of the weight that the result gains."""
+    stored: tuple[int, ...] = ()
+    """Shape of the feedback, where it is not ``shape``: that of a parameter of which the operation
+    uses a part, or which it uses transposed."""
+
+    @property
+    def layout(self) -> tuple[int, ...]:
+        """Shape of the feedback."""
+        return self.stored or self.shape
+
+    @classmethod
+    def of(cls, site: Site) -> WeightInfo:
+        """What a rule may know about the weight of a site."""
+        axes = (site.summed, site.produced)
+        return cls(site.weight, site.op, site.shape, site.groups, *axes, site.feedback_shape)
+
+    @property
+    def is_convolution(self) -> bool:
+        """Whether it is the weight of a plain or transposed convolution."""
+        return self.op.startswith("conv")
+
+    @property
+    def fan_in(self) -> int:
+        """Number of inputs that one output unit sums over."""
+        match self.op:
+            case "norm":
+                return 1
+            case "matmul":
+                return math.prod(self.shape[d] for d in self.summed)
+            case "linear":
+                return self.shape[1]
+            case _ if self.op.startswith("conv_transpose"):
+                return self.shape[0] // self.groups * self._taps
+            case _:
+                return self.shape[1] * self._taps
+
+    @property
+    def fan_out(self) -> int:
+        """Number of output units that one input reaches; each group counts for itself."""
+        match self.op:
+            case "norm":
+                return 1
+            case "matmul":
+                return math.prod(self.shape[d] for d in self.produced)
+            case "linear":
+                return self.shape[0]
+            case _ if self.op.startswith("conv_transpose"):
+                return self.shape[1] * self._taps
+            case _:
+                return self.shape[0] // self.groups * self._taps
+
+    @property
+    def _taps(self) -> int:
+        return math.prod(self.shape[2:])

@@ -1,0 +1,228 @@
+"""What a rewritten module carries: the rules of the weights that its forward applies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from fxbio.ops.feedback_weight import parse_rule
+from fxbio.ops.functional import Backward
+from fxbio.rules.base import Rule
+from fxbio.rules.weight_info import WeightInfo
+from fxbio.runtime.local_losses import check_can_learn
+from fxbio.semantics.error_routing import Unit
+from fxbio.tensors.grad_mode import differentiated
+
+__all__ = [
+    "BINDING",
+    "FEEDBACK_PREFIX",
+    "UPDATES",
+    "BoundWeight",
+    "Delivery",
+    "Installation",
+    "Mark",
+    "ModuleBinding",
+    "Routes",
+    "Targets",
+    "added_names",
+    "binding_of",
+    "gathered",
+    "resolve_attribute",
+]
+
+BINDING = "_fxbio_binding"
+"""Attribute of a rewritten module that holds its ``ModuleBinding``."""
+
+FEEDBACK_PREFIX = "fxbio_feedback_"
+"""Feedback of a rewritten module, be it a buffer or a parameter, is called by this and a number.
+Where a rule both draws and learns, the drawn part has ``_drawn`` behind it."""
+
+UPDATES = "_fxbio_updates"
+"""Attribute of a rewritten module with the number of updates that its weights have had, if its
+feedback depends on that."""
+
+
+@dataclass(frozen=True)
+class BoundWeight:
+    """The backward path of one weight inside one module."""
+
+    weight: str
+    """Qualified name of the weight in the model, for messages and reports."""
+    attribute: str
+    """Where to find it from the rewritten module: ``weight``, ``qkv.weight``."""
+    sources: tuple[str, ...]
+    """Attributes of the parameters that it is computed from; itself alone if it is one."""
+    constants: tuple[str, ...]
+    """Attributes of the buffers that enter that computation."""
+    info: WeightInfo
+    shape: tuple[int, ...]
+    """Shape in which its feedback is drawn."""
+    rule: str
+    """Spec string of the rule."""
+    scale: float
+    feedback: str | None
+    """Name of the buffer with the drawn part, if there is one."""
+    seed: int
+    """Seed of the policy, for redraws."""
+    computed: bool = False
+    """Whether the weight exists only while the forward runs."""
+    applied: bool = False
+    """Whether layers apply it to parameters or constants, the results being activations."""
+    learned: str | None = None
+    """Name of the parameter with the learned part, if there is one."""
+    decided_by: str = ""
+    """The line of the policy that gave it its rule, for messages."""
+    meets_activations: bool = False
+    """Whether the captured pass adds, multiplies or selects it with an activation besides."""
+    combine: Rule | None = None
+    """The rule itself, where it makes the feedback weight out of what it learns."""
+
+    @property
+    def stored(self) -> bool:
+        """Whether anything of its feedback is kept in the module."""
+        return self.feedback is not None or self.learned is not None
+
+    def backward(self, module: nn.Module) -> Backward:
+        """The backward path with the module's current feedback."""
+        if self.learned is None:
+            return Backward(self.rule, self.scale, self.drawn(module))
+        if not differentiated():
+            return Backward(self.rule, self.scale, None)  # nobody will go back
+        check_can_learn(getattr(module, self.learned), self.rule, self.weight)
+        return Backward(self.rule, self.scale, self.path(module))
+
+    def path(self, module: nn.Module) -> Tensor | None:
+        """The drawn part of the feedback weight, or what is made of it and the learned part."""
+        drawn = self.drawn(module)
+        if self.learned is None:
+            return drawn
+        learned: Tensor = getattr(module, self.learned)
+        return learned if self.combine is None else self.combine.path(learned, drawn, self.info)
+
+    def drawn(self, module: nn.Module) -> Tensor | None:
+        """The drawn part of the feedback weight."""
+        return None if self.feedback is None else getattr(module, self.feedback)
+
+    def weight_of(self, module: nn.Module) -> Tensor:
+        """The forward weight itself, without its history; a sharded one is gathered."""
+        weight: Tensor = resolve_attribute(module, self.attribute)
+        return gathered(weight.detach())
+
+    def parameter(self, module: nn.Module, source: str) -> Tensor:
+        """One of the parameters that the weight is computed from."""
+        value: Tensor = resolve_attribute(module, source)
+        return value
+
+    def updates(self, module: nn.Module) -> int:
+        """Number of updates that the weights of the module have had."""
+        count: int = getattr(module, UPDATES)
+        return count
+
+    @property
+    def has_history(self) -> bool:
+        """Whether the feedback comes of the past and not of a seed alone."""
+        return self.learned is not None or parse_rule(self.rule).remembers
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A boundary of a module that errors are routed to or from."""
+
+    event: str
+    """``enter``, ``leave`` or ``source``."""
+    name: str
+    """Path of the module."""
+
+
+class Delivery(NamedTuple):
+    """How the error of one source reaches one receiver."""
+
+    projection: str
+    """Spec string."""
+    matrix: str
+    """Attribute of the model with the feedback matrix."""
+    targets: bool
+    """Whether the labels are sent instead of the error."""
+    mean: bool
+    """Whether the loss is the mean over the batch, where that matters."""
+
+
+@dataclass(frozen=True)
+class Routes:
+    """Where a model routes errors."""
+
+    units: Mapping[str, Unit]
+    sources: tuple[str, ...]
+    """Paths of the modules whose output's error is sent; empty for the model's output."""
+    deliveries: Mapping[tuple[str, str], Delivery]
+    """By the names of source and receiver."""
+
+
+@dataclass(frozen=True)
+class Targets:
+    """The blocks of a model that learn from targets."""
+
+    units: Mapping[str, str]
+    """Path of the ``BlockTarget``, by the path of the module that a block begins with."""
+    ends: tuple[str, ...]
+    """Modules of other rules whose input is the output of such a block."""
+
+
+@dataclass(frozen=True)
+class ModuleBinding:
+    """All that is rewritten in one module."""
+
+    weights: tuple[BoundWeight, ...]
+    frozen: tuple[str, ...] = ()
+    """Attributes of parameters whose ``requires_grad`` the rule switched off."""
+    marks: tuple[Mark, ...] = ()
+    """What the scope that routes errors is told when the module runs."""
+    routes: Routes | None = None
+    """Of the model itself: where errors are routed to."""
+    targets: Targets | None = None
+    """Of the model itself: its blocks that learn from targets."""
+    attached: tuple[str, ...] = ()
+    """Attributes of the module that were added besides the feedback of its weights."""
+    told: set[str] = field(default_factory=set, compare=False)
+    """Warnings that were given of the model; one set for all of its modules."""
+
+
+@dataclass(frozen=True)
+class Installation:
+    """What each module of a model carries, and the tensors and modules that they need for it."""
+
+    bindings: Mapping[str, ModuleBinding]
+    """By the path of the module."""
+    state: Mapping[str, Tensor]
+    """Parameters and buffers by their qualified names."""
+    modules: Mapping[str, nn.Module]
+    """Likewise."""
+
+
+def added_names(binding: ModuleBinding) -> tuple[str, ...]:
+    """Attributes of a rewritten module that the stock one does not have."""
+    feedback = (name for w in binding.weights for name in (w.feedback, w.learned))
+    return (*(name for name in feedback if name is not None), *binding.attached)
+
+
+def binding_of(module: nn.Module) -> ModuleBinding:
+    """What is rewritten in a module so far; an empty binding if nothing is."""
+    binding: ModuleBinding = vars(module).get(BINDING, ModuleBinding(()))
+    return binding
+
+
+def gathered(tensor: Tensor) -> Tensor:
+    """A whole tensor; of one that ``fully_shard`` has divided, what all ranks hold together."""
+    gather = getattr(tensor, "full_tensor", None)  # of a DTensor, whose import takes long
+    return tensor if gather is None else gather()
+
+
+def resolve_attribute(module: nn.Module, path: str) -> Any:
+    """The attribute at a dotted path."""
+    value: Any = module
+    for part in path.split("."):
+        value = getattr(value, part)
+    return value

@@ -1,0 +1,330 @@
+"""Feedback that changes with the updates of the weights.
+
+One update is one change of the weights. Global hooks run around every ``Optimizer.step``: at the
+end of the outermost one, the rewritten modules whose weights it has moved count one update, and
+what is due is drawn, copied or rescaled. Where no optimizer of torch has ever moved the weights of
+a module, its next differentiated forward counts what was written into them by hand. Otherwise
+forward calls leave the feedback alone, so gradient accumulation, recomputed activations and
+evaluation do. What is drawn is a function of ``(seed, weight, count)``, so every rank and every
+resumed run agree.
+"""
+
+from __future__ import annotations
+
+import warnings
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.optim.optimizer import (
+    Optimizer,
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
+
+from fxbio.errors import FxbioWarning, ModelError
+from fxbio.ops.feedback_weight import parse_rule
+from fxbio.rules.seeding import feedback_generator
+from fxbio.runtime.binding import UPDATES, BoundWeight, binding_of, resolve_attribute
+from fxbio.runtime.local_losses import attach_losses, begin_update, detach_losses
+from fxbio.runtime.optimizer_checks import check_optimizer, forget_optimizers
+from fxbio.tensors.grad_mode import is_examined
+
+__all__ = [
+    "advance_feedback",
+    "count_update",
+    "count_writes",
+    "follows_updates",
+    "forget_updates",
+    "redraw_counts",
+    "renew",
+    "set_redraw_counts",
+    "track_updates",
+]
+
+_ASCENTS = 8
+"""Fewer writes than this between two steps of an optimizer are parts of its update, as in SAM."""
+
+
+@dataclass
+class _Watch:
+    """What is known of the updates of one module, besides their number."""
+
+    stepped: weakref.WeakSet[Optimizer] = field(default_factory=weakref.WeakSet)
+    """Optimizers that have moved a part of its weights since the last update was counted."""
+    optimized: bool = False
+    """Whether an optimizer of torch has ever moved them."""
+    weights_moved: bool = False
+    """Whether it was the weights themselves, and not their feedback alone."""
+    versions: tuple[int, ...] | None = None
+    """Of the tensors that its weights are made of, at the last differentiated forward."""
+    by_hand: int = 0
+    """Updates that were counted without an optimizer."""
+    written: int = 0
+    """Forwards that met written weights since the last step of an optimizer."""
+    forwards: int = 0
+    """Differentiated forwards since the last update."""
+    sample: Tensor | None = None
+    """Some entries of a weight as they were then."""
+
+
+_tracked: weakref.WeakKeyDictionary[nn.Module, _Watch] = weakref.WeakKeyDictionary()
+_hooks: list[Any] = []
+_stepping: list[weakref.ref[Optimizer]] = []
+"""Optimizers whose ``step`` runs, outermost first."""
+
+
+class _Holdings(NamedTuple):
+    """What an optimizer holds, as long as neither its groups nor the tracked modules change."""
+
+    key: tuple[int, ...]
+    held: set[int]
+    modules: list[weakref.ref[nn.Module]]
+
+
+_holdings: weakref.WeakKeyDictionary[Optimizer, _Holdings] = weakref.WeakKeyDictionary()
+_generation = [0]
+"""Number of changes of the tracked modules."""
+
+
+def track_updates(module: nn.Module) -> None:
+    """Have a rewritten module follow the updates of its weights, if its feedback needs to."""
+    weights = binding_of(module).weights
+    if not any(_follows(weight) for weight in weights):
+        return
+    if not hasattr(module, UPDATES):
+        object.__setattr__(module, UPDATES, 0)
+    attach_losses(module, weights)
+    _tracked[module] = _Watch()
+    _generation[0] += 1
+    if not _hooks:
+        _hooks.append(register_optimizer_step_pre_hook(_before_step))
+        _hooks.append(register_optimizer_step_post_hook(_after_step))
+
+
+def forget_updates(module: nn.Module) -> None:
+    """Have a module follow no updates any more, when its rules are taken away."""
+    if module not in _tracked:
+        return
+    del _tracked[module]
+    _generation[0] += 1
+    detach_losses(module, binding_of(module).weights)
+    forget_optimizers(module)
+    delattr(module, UPDATES)
+
+
+def count_update(model: nn.Module) -> None:
+    """Count one update of the weights of a transformed model, where fxbio cannot see it.
+
+    Steps of ``torch.optim`` optimizers are seen, and so is what is written into parameters in
+    place. Call this after an update that goes another way: through ``parameter.data``, or in code
+    that ``torch.compile`` has compiled together with the forward.
+
+    Args:
+        model: a transformed model, or one wrapped in DDP.
+
+    Raises:
+        ModelError: when none of its feedback depends on updates.
+    """
+    modules = [module for module in model.modules() if module in _tracked]
+    if not modules:
+        raise ModelError(
+            f"no feedback of {type(model).__name__} depends on the number of updates",
+            help="rules that learn, redraw or refresh their feedback count updates: fxbio rules",
+        )
+    for module in modules:
+        _tracked[module].versions = _versions(module)
+        advance_feedback(module)
+
+
+def count_writes(module: nn.Module) -> None:
+    """Count an update that no optimizer made, at the beginning of a differentiated forward."""
+    if torch.compiler.is_compiling() or is_examined():  # compilers do not see versions of tensors
+        return
+    watch = _tracked.get(module)
+    if watch is None:
+        return
+    versions = _versions(module)
+    before, watch.versions = watch.versions, versions
+    if before is None or before == versions:
+        _compare_values(module, watch)
+    elif watch.optimized:
+        watch.written += 1
+        if watch.written == _ASCENTS:
+            _warn_uncounted(module)
+    else:
+        watch.by_hand += 1
+        advance_feedback(module)
+
+
+def follows_updates(module: nn.Module) -> bool:
+    """Whether the feedback of a module depends on the number of its updates."""
+    return module in _tracked
+
+
+def _compare_values(module: nn.Module, watch: _Watch) -> None:
+    """Warn where weights change in a way that leaves no trace.
+
+    They are compared at the fourth forward without an update, the eighth, the sixteenth, …
+    """
+    watch.forwards += 1
+    if watch.forwards < 2 or watch.forwards & (watch.forwards - 1):
+        return
+    weight = binding_of(module).weights[0]
+    sample = weight.parameter(module, weight.sources[0]).detach().flatten()[:16].clone()
+    if type(sample) is not Tensor:  # a fake one, or a part of a sharded one
+        return
+    if watch.sample is not None and not torch.equal(sample, watch.sample):
+        _warn_uncounted(module)
+    watch.sample = sample
+
+
+def _warn_uncounted(module: nn.Module) -> None:
+    warnings.warn(
+        f"'{binding_of(module).weights[0].weight}' changes, and no update of it was counted: its "
+        "feedback stays as it is. Call fxbio.count_update(model) after each update, or train with "
+        "torch.optim",
+        FxbioWarning,
+        stacklevel=2,
+    )
+
+
+def _versions(module: nn.Module) -> tuple[int, ...]:
+    return tuple(p._version for p in _moving(module) if not p.is_inference())
+
+
+def advance_feedback(module: nn.Module) -> None:
+    """Count one weight update of a rewritten module and renew the feedback that is due."""
+    count: int = getattr(module, UPDATES) + 1
+    object.__setattr__(module, UPDATES, count)
+    watch = _tracked[module]
+    watch.forwards, watch.sample = 0, None
+    begin_update(module)
+    for weight, period in _renewed(module):
+        if count % period == 0:
+            renew(module, weight, count // period)
+
+
+def redraw_counts(model: nn.Module) -> dict[str, int]:
+    """Updates counted so far by the path of each rewritten module that counts; for checkpoints."""
+    return {path: getattr(m, UPDATES) for path, m in model.named_modules() if m in _tracked}
+
+
+def set_redraw_counts(model: nn.Module, counts: dict[str, int]) -> None:
+    """Bring the feedback to the state that ``redraw_counts`` described.
+
+    What has a history, such as learned feedback and copies of weights, is in the ``state_dict``.
+
+    Raises:
+        KeyError: if a path is not a module that counts.
+    """
+    modules = {path: m for path, m in model.named_modules() if m in _tracked}
+    for path, count in counts.items():
+        module = modules[path]
+        before: int = getattr(module, UPDATES)
+        object.__setattr__(module, UPDATES, count)
+        for weight, period in _renewed(module):
+            if not weight.has_history and count // period != before // period:
+                renew(module, weight, count // period)
+
+
+@torch.no_grad()
+def renew(module: nn.Module, weight: BoundWeight, turn: int) -> None:
+    """Redraw, copy or rescale one feedback weight as its rule says.
+
+    Args:
+        module: that the weight is bound in.
+        weight: whose feedback it is.
+        turn: number of the draw.
+    """
+    name = weight.learned or weight.feedback
+    assert name is not None
+    feedback: Tensor = getattr(module, name)
+    rule = parse_rule(weight.rule)
+    like = weight.weight_of(module) if rule.reads_weight() else torch.empty(weight.shape)
+    generator = feedback_generator(weight.seed, weight.weight, turn)
+    feedback.copy_(rule.redraw(like, feedback, weight.info, generator))
+
+
+def _before_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+    running = [entry() for entry in _stepping]
+    if optimizer in running:  # its last step was left by an exception
+        del _stepping[running.index(optimizer) :]
+    _stepping.append(weakref.ref(optimizer))
+
+
+def _after_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+    running = [entry() for entry in _stepping]
+    if optimizer in running:
+        del _stepping[running.index(optimizer) :]
+    if _stepping or not _tracked:
+        return  # an optimizer around this one, such as one that shards it, counts
+    held, known = _held_by(optimizer)
+    check_optimizer(optimizer, held, known)
+    for module in known:
+        if _moved_by(held, module):
+            _count_step(module, optimizer)
+        _tracked[module].versions = _versions(module)  # an optimizer wrote what was written
+
+
+def _held_by(optimizer: Optimizer) -> tuple[set[int], list[nn.Module]]:
+    """Ids of the parameters of an optimizer, and the tracked modules that have some of them."""
+    key = (_generation[0], *(len(group["params"]) for group in optimizer.param_groups))
+    if optimizer not in _holdings or _holdings[optimizer].key != key:
+        held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        known = [m for m in tuple(_tracked) if any(id(p) in held for p in _trained(m))]
+        _holdings[optimizer] = _Holdings(key, held, [weakref.ref(m) for m in known])
+    found = _holdings[optimizer]
+    modules = (module() for module in found.modules)
+    return found.held, [module for module in modules if module is not None]
+
+
+def _count_step(module: nn.Module, optimizer: Optimizer) -> None:
+    """Count the step of an optimizer, unless it is another part of an update that was counted."""
+    watch = _tracked[module]
+    if not watch.optimized:  # what was written before it stepped was no update: SAM's ascent
+        watch.optimized = True
+        object.__setattr__(module, UPDATES, getattr(module, UPDATES) - watch.by_hand)
+    part = len(set(map(id, _trained(module)))) > 1
+    if part and watch.stepped and optimizer not in watch.stepped:
+        watch.stepped.add(optimizer)
+        return
+    watch.stepped, watch.written = weakref.WeakSet([optimizer]), 0
+    advance_feedback(module)
+
+
+def _trained(module: nn.Module) -> Iterator[Tensor]:
+    """The parameters that rewritten weights are made of, and learned feedback."""
+    for weight in binding_of(module).weights:
+        names = [*weight.sources, *([weight.learned] if weight.learned else [])]
+        yield from (resolve_attribute(module, name) for name in names)
+
+
+def _moved_by(held: set[int], module: nn.Module) -> bool:
+    """Whether an optimizer has moved weights, or feedback of weights that none has ever moved."""
+    watch, weights = _tracked[module], binding_of(module).weights
+    if any(id(p) in held and p.grad is not None for p in _moving(module)):
+        watch.weights_moved = True
+        return True
+    learned = [w.parameter(module, w.learned) for w in weights if w.learned is not None]
+    return not watch.weights_moved and any(id(p) in held and p.grad is not None for p in learned)
+
+
+def _moving(module: nn.Module) -> Iterator[Tensor]:
+    """The parameters whose change is an update."""
+    for weight in binding_of(module).weights:
+        yield from (weight.parameter(module, source) for source in weight.sources)
+
+
+def _follows(weight: BoundWeight) -> bool:
+    return weight.learned is not None or parse_rule(weight.rule).redraw_period() > 0
+
+
+def _renewed(module: nn.Module) -> list[tuple[BoundWeight, int]]:
+    """The weights whose feedback is renewed, with the number of updates between two times."""
+    binding = binding_of(module)
+    periods = [(weight, parse_rule(weight.rule).redraw_period()) for weight in binding.weights]
+    return [(weight, period) for weight, period in periods if period]

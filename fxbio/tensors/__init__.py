@@ -1,0 +1,1 @@
+"""Tensors of any kind: their storages, shapes, and whether gradients are computed."""

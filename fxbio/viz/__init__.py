@@ -1,0 +1,11 @@
+"""Pictures of a model: the forward path, and beside it the way its errors take.
+
+``draw`` makes a ``Picture``, which knows nothing of formats; ``save`` writes it as SVG, HTML, text
+for Graphviz or Mermaid, or PNG.
+"""
+
+from fxbio.viz.draw import draw
+from fxbio.viz.files import FORMATS, check_format, save
+from fxbio.viz.picture import Level, Picture
+
+__all__ = ["FORMATS", "Level", "Picture", "check_format", "draw", "save"]
