@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import fxbio
+from fxbio import log_alignment
 from fxbio.analysis.angles import angle, cosine, norm_ratio, sign_concordance
 from fxbio.errors import ModelError
 from fxbio.rules import available_rules
-from fxbio import log_alignment
 from tests.analysis.nets import ConvNet, Perceptron, images, rows, under
 
 LABELS = torch.tensor([0, 1, 2, 0])

@@ -6,9 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fxbio.analysis import similarity
+from fxbio.analysis import linear_cka, rsa, similarity
 from fxbio.errors import ModelError
-from fxbio.analysis import linear_cka, rsa
 from tests.analysis.nets import ConvNet, Perceptron, images, rows, under
 
 
