@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -51,14 +52,15 @@ def save(
     record_of(model)  # before anything is written
     target = Path(os.path.realpath(folder))  # Path.resolve() raises in a loop of links
     check_replaceable(target, overwrite)
-    try:
-        with atomic_folder(target, overwrite=overwrite) as scratch:
-            write_folder(model, scratch, source)
-    except OSError as error:
-        raise RecordError(
-            f"the model cannot be saved to '{target}': {error.strerror}",
-            help="choose another folder (--out)",
-        ) from error
+    with ExitStack() as stack:
+        try:
+            scratch = stack.enter_context(atomic_folder(target, overwrite=overwrite))
+        except OSError as error:
+            raise RecordError(
+                f"the model cannot be saved to '{target}': {error.strerror}",
+                help="choose another folder (--out)",
+            ) from error
+        write_folder(model, scratch, source)
 
 
 def check_replaceable(target: Path, overwrite: bool) -> None:

@@ -1,10 +1,11 @@
-"""Check on the model itself that every planned site runs its rule."""
+"""Check on the model itself that every planned site runs its rule, as the graph says."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from fxbio.errors import PassError
+from fxbio.lowering.expected_calls import expected_calls
 from fxbio.passes.base import Pass, PassResult, Program
 from fxbio.passes.registry import register_pass
 from fxbio.verification.witness import check_witness
@@ -24,5 +25,7 @@ class CheckWitness(Pass):
             )
 
     def run(self, program: Program) -> PassResult:
-        witnessed = check_witness(program.model, program.planned(), program.inputs)
+        witnessed = check_witness(
+            program.model, program.planned(), program.inputs, expected_calls(program.lowered)
+        )
         return PassResult(False, f"{witnessed} weights seen to run their rules")

@@ -59,6 +59,7 @@ class SiteLowering:
     def _lower_node(self, graph: fx.Graph, node: fx.Node, assignment: Assignment) -> None:
         site, spec = assignment.site, self.feedback[assignment.site.name]
         node.meta["rule"] = f"{spec.rule} ← {assignment.decided_by}"
+        node.meta["spec"] = spec.spec
         if node.op == "call_module" and self._does_more(node, site):
             return  # it stays a module, which binding rewrites
         with graph.inserting_before(node):

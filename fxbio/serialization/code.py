@@ -13,7 +13,9 @@ __all__ = ["readable_code", "readable_source"]
 
 _CLEARED = re.compile(r";  (\w+ = )+None$")
 """fx frees values as early as it can, which nobody wants to read."""
-_OURS = re.compile(r"\bfxbio_(ops_functional|rules_greedy|targets_connect_block)_")
+_OURS = re.compile(
+    r"\bfxbio_(ops_functional|rules_decoupled_greedy|target_propagation_connect_block)_"
+)
 """What fx makes of the modules that our functions are in."""
 _COMMENTS = {
     "unit": "an error enters: {}",

@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 from fxbio.errors import VerificationError
 from fxbio.graph.capture import run_for_structure
 from fxbio.graph.taint import WeightTaint
+from fxbio.lowering.expected_calls import ExpectedCalls
 from fxbio.models.inputs import ExampleInputs
 from fxbio.policy.plan import Plan
 from fxbio.semantics.applied import makes_activation
@@ -83,18 +84,28 @@ class _Activations(TorchFunctionMode):
         return makes_activation(call, self._taint.is_data, applied)
 
 
-def check_witness(model: nn.Module, plan: Plan, inputs: ExampleInputs) -> int:
+def check_witness(
+    model: nn.Module, plan: Plan, inputs: ExampleInputs, expected: ExpectedCalls
+) -> int:
     """Check that the planned rules run, and return how many weights were seen to run theirs.
 
+    Args:
+        model: a transformed model.
+        plan: what it was transformed by.
+        inputs: those that it was captured with, so that it takes the same branches.
+        expected: what the lowered graph says that this pass meets.
+
     Raises:
-        VerificationError: naming the sites that run backprop instead, or did not run.
+        VerificationError: naming the sites that run backprop instead, did not run, or run what
+            the lowered graph does not say.
     """
 
     def run(args: Any, kwargs: Any) -> tuple[list[str], set[str]]:
         witness = Witness(model, plan)
         witness.run(model, args, kwargs)
         faults, weights = find_faults(plan, witness)
-        return faults + route_faults(model, plan, witness.probe.deliveries), weights
+        faults += route_faults(model, plan, witness.probe.deliveries)
+        return faults or differences(expected, witness), weights
 
     faults, weights = run_for_structure(model, inputs, run)
     weights |= {a.site.weight for a in plan.rewritten("broadcast", "local")}
@@ -105,6 +116,26 @@ def check_witness(model: nn.Module, plan: Plan, inputs: ExampleInputs) -> int:
             help="give them rule: bp, or on_unsupported: bp in the entry that selects them",
         )
     return len(weights)
+
+
+def differences(expected: ExpectedCalls, witness: Witness) -> list[str]:
+    """What the lowered graph says and the model did not do, and the other way round."""
+    ran = {(parameter, rule) for parameter, rules in witness.rules.items() for rule in rules}
+    sent = {arrival.name for call in witness.probe.deliveries for arrival in call.arrivals}
+    connected = {found.target.name for found in witness.connections}
+    return [
+        *(f"{p}: '{rule}' is in the graph and was not run" for p, rule in expected.rules - ran),
+        *(f"{p}: '{rule}' was run and is not in the graph" for p, rule in ran - expected.rules),
+        *_unequal("an error enters", expected.ports, sent),
+        *_unequal("a target is sent", expected.blocks, connected),
+    ]
+
+
+def _unequal(what: str, expected: frozenset[str], met: set[str]) -> list[str]:
+    return [
+        *(f"{name}: {what} in the graph, but not as the model ran" for name in expected - met),
+        *(f"{name}: {what} as the model ran, but not in the graph" for name in met - expected),
+    ]
 
 
 def find_faults(plan: Plan, witness: Witness) -> tuple[list[str], set[str]]:

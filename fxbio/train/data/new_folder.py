@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from fxbio.errors import DataError
@@ -20,12 +20,13 @@ def new_folder(path: Path) -> Iterator[Path]:
         DataError: when there is something already, or nothing can be written there.
     """
     _check_free(path)
-    try:
-        with atomic_folder(path) as folder:
-            yield folder
-    except OSError as error:
+    with ExitStack() as stack:
+        try:
+            folder = stack.enter_context(atomic_folder(path))
+        except OSError as error:
+            raise DataError(f"nothing can be written to {path.parent}: {error.strerror}") from error
+        yield folder
         _check_free(path)  # another process may have been quicker
-        raise DataError(f"nothing can be written to {path.parent}: {error.strerror}") from error
 
 
 def _check_free(path: Path) -> None:
