@@ -28,6 +28,10 @@ __all__ = ["read_feedback", "read_folder", "write_folder"]
 _SCHEMA = 1
 _FILES = ("plan.json", "record.json", "weights.pt")
 _KEYS = ("versions", "pipeline", "source", "plan", "files", "scales", "feedback", "updates")
+_EARLIER_PASSES = "lower-sites,bind-modules,route-errors,place-targets"
+_PASSES = "lower-feedback,route-errors,lower-broadcast,lower-local,lower-targets,bind-modules"
+"""What the first folders call the passes that write the way back, and what does so now."""
+
 _CHECKED = ("plan.json", "weights.pt", "feedback.pt")
 """Files whose digests are in the record; the last is there only where rules read weights."""
 
@@ -135,7 +139,7 @@ def _read_record(folder: Path) -> dict[str, Any]:
         from_json({key: content[key] for key in _KEYS}, _Content)
     except ValueError as error:
         raise RecordError(f"'{folder}/record.json' is damaged: {error}") from error
-    return dict(content)
+    return {**content, "pipeline": content["pipeline"].replace(_EARLIER_PASSES, _PASSES)}
 
 
 def read_feedback(folder: Path) -> dict[str, Tensor]:

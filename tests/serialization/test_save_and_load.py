@@ -21,6 +21,7 @@ from fxbio.runtime.binding import BINDING
 from fxbio.runtime.install import bound_modules
 from fxbio.serialization.feedback_state import digests, scales
 from fxbio.serialization.record import RECORD, ModelSource
+from tests.routes import nets as routes
 from tests.small import BUILDERS, build, policy, snapshot, step, train
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -474,3 +475,21 @@ def test_revert_keeps_what_was_learned_after_load(saved: Path) -> None:
     assert all(torch.equal(v, learned[k]) for k, v in loaded.state_dict().items())
     with pytest.raises(ModelError, match="nothing to revert"):
         fxbio.revert(loaded)
+
+
+FIRST_PIPELINE = (
+    "assign-rules,check-support,make-feedback,lower-sites,bind-modules,route-errors,place-targets,"
+    "check-witness"
+)
+"""That of the folders which were written before the way back was lowered into the graph."""
+
+
+@pytest.mark.parametrize("rule", ["usf", "dfa", "dtp"])
+def test_folders_of_the_first_pipeline_load(tmp_path: Path, rule: str) -> None:
+    model, x = routes.Perceptron(), routes.rows()
+    transformed = fxbio.transform(model, routes.policy("bp", {"where": "first", "rule": rule}), x)
+    fxbio.save(transformed, tmp_path / "out")
+    record = json.loads((tmp_path / "out" / "record.json").read_text())
+    (tmp_path / "out" / "record.json").write_text(json.dumps(record | {"pipeline": FIRST_PIPELINE}))
+    loaded = fxbio.load(tmp_path / "out", routes.Perceptron(), x)
+    assert_same(loaded, transformed, x)
