@@ -69,10 +69,11 @@ def _first_met(
             seen[name] = _TRAINED
             if parse_rule(bound.rule).tied:
                 yield bound, feedback, sources
-        elif any(id(source) in held for source in sources):
-            seen[name] = seen.get(name, 0) + 1
-            if seen[name] > 1:
-                raise _untrained(bound)
+            continue
+        trained = {id(source) for source in sources} & held  # optimizers may hold one source each
+        if not trained.isdisjoint(seen.setdefault(name, set())):
+            raise _untrained(bound)
+        seen[name] |= trained
 
 
 def forget_optimizers(module: nn.Module) -> None:

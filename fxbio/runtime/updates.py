@@ -1,12 +1,12 @@
 """Feedback that changes with the updates of the weights.
 
-One update is one change of the weights. Global hooks run around every ``Optimizer.step``: at the
-end of the outermost one, the rewritten modules whose weights it has moved count one update, and
-what is due is drawn, copied or rescaled. Where no optimizer of torch has ever moved the weights of
-a module, its next differentiated forward counts what was written into them by hand. Otherwise
-forward calls leave the feedback alone, so gradient accumulation, recomputed activations and
-evaluation do. What is drawn is a function of ``(seed, weight, count)``, so every rank and every
-resumed run agree.
+One update is one change of the weights. At the end of the outermost ``Optimizer.step`` the
+rewritten modules whose weights it has moved count one update, and what is due is drawn, copied or
+rescaled; where optimizers step inside of a backward pass, at the end of that. Where no optimizer of
+torch has ever moved the weights of a module, its next differentiated forward counts what was
+written into them by hand. Otherwise forward calls leave the feedback alone, so gradient
+accumulation, recomputed activations and evaluation do. What is drawn is a function of
+``(seed, weight, count)``, so every rank and every resumed run agree.
 """
 
 from __future__ import annotations
@@ -15,15 +15,12 @@ import warnings
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.optim.optimizer import (
-    Optimizer,
-    register_optimizer_step_post_hook,
-    register_optimizer_step_pre_hook,
-)
+from torch.optim import Optimizer
 
 from fxbio.errors import FxbioWarning, ModelError
 from fxbio.ops.feedback_weight import parse_rule
@@ -31,6 +28,7 @@ from fxbio.rules.seeding import feedback_generator
 from fxbio.runtime.binding import UPDATES, BoundWeight, binding_of, resolve_attribute
 from fxbio.runtime.local_losses import attach_losses, begin_update, detach_losses
 from fxbio.runtime.optimizer_checks import check_optimizer, forget_optimizers
+from fxbio.runtime.stepping import Step, after_backward, report_steps
 from fxbio.tensors.grad_mode import is_examined
 
 __all__ = [
@@ -54,7 +52,9 @@ class _Watch:
     """What is known of the updates of one module, besides their number."""
 
     stepped: weakref.WeakSet[Optimizer] = field(default_factory=weakref.WeakSet)
-    """Optimizers that have moved a part of its weights since the last update was counted."""
+    """Optimizers that made a part of the last update."""
+    moved: set[int] = field(default_factory=set)
+    """Ids of the parameters that they moved."""
     optimized: bool = False
     """Whether an optimizer of torch has ever moved them."""
     weights_moved: bool = False
@@ -69,12 +69,13 @@ class _Watch:
     """Differentiated forwards since the last update."""
     sample: Tensor | None = None
     """Some entries of a weight as they were then."""
+    unfinished: dict[str, Tensor] = field(default_factory=dict)
+    """Feedback as it was before the last update, if another optimizer may move its weight too."""
 
 
 _tracked: weakref.WeakKeyDictionary[nn.Module, _Watch] = weakref.WeakKeyDictionary()
-_hooks: list[Any] = []
-_stepping: list[weakref.ref[Optimizer]] = []
-"""Optimizers whose ``step`` runs, outermost first."""
+_reported = [False]
+"""Whether steps of optimizers are reported."""
 
 
 class _Holdings(NamedTuple):
@@ -100,9 +101,9 @@ def track_updates(module: nn.Module) -> None:
     attach_losses(module, weights)
     _tracked[module] = _Watch()
     _generation[0] += 1
-    if not _hooks:
-        _hooks.append(register_optimizer_step_pre_hook(_before_step))
-        _hooks.append(register_optimizer_step_post_hook(_after_step))
+    if not _reported[0]:
+        _reported[0] = True
+        report_steps(_after_step)
 
 
 def forget_updates(module: nn.Module) -> None:
@@ -196,16 +197,47 @@ def _versions(module: nn.Module) -> tuple[int, ...]:
     return tuple(p._version for p in _moving(module) if not p.is_inference())
 
 
-def advance_feedback(module: nn.Module) -> None:
-    """Count one weight update of a rewritten module and renew the feedback that is due."""
+def advance_feedback(module: nn.Module, moved: set[int] | None = None) -> None:
+    """Count one weight update of a rewritten module and renew the feedback that is due.
+
+    Args:
+        module: that follows updates.
+        moved: ids of the parameters that have moved so far, if others of it may follow.
+    """
     count: int = getattr(module, UPDATES) + 1
     object.__setattr__(module, UPDATES, count)
     watch = _tracked[module]
-    watch.forwards, watch.sample = 0, None
+    watch.forwards, watch.sample, watch.unfinished = 0, None, {}
     begin_update(module)
+    for weight, turn in _due(module):
+        if moved is not None and weight.feedback and not _has_moved(module, weight, moved):
+            watch.unfinished[weight.feedback] = getattr(module, weight.feedback).clone()
+        renew(module, weight, turn)
+
+
+@torch.no_grad()
+def _renew_again(module: nn.Module, moved: set[int]) -> None:
+    """Renew what an update renewed before another optimizer made its part of it."""
+    unfinished = _tracked[module].unfinished
+    for weight, turn in _due(module):
+        sources = (weight.parameter(module, source) for source in weight.sources)
+        if weight.feedback in unfinished and any(id(p) in moved for p in sources):
+            getattr(module, weight.feedback).copy_(unfinished[weight.feedback])
+            renew(module, weight, turn)
+
+
+def _due(module: nn.Module) -> Iterator[tuple[BoundWeight, int]]:
+    """The weights whose feedback the last update renews, with the number of that turn."""
+    count: int = getattr(module, UPDATES)
     for weight, period in _renewed(module):
         if count % period == 0:
-            renew(module, weight, count // period)
+            yield weight, count // period
+
+
+def _has_moved(module: nn.Module, weight: BoundWeight, moved: set[int]) -> bool:
+    """Whether all has moved that a weight is made of and that learns."""
+    sources = (weight.parameter(module, source) for source in weight.sources)
+    return all(id(p) in moved for p in sources if p.requires_grad)
 
 
 def redraw_counts(model: nn.Module) -> dict[str, int]:
@@ -249,24 +281,15 @@ def renew(module: nn.Module, weight: BoundWeight, turn: int) -> None:
     feedback.copy_(rule.redraw(like, feedback, weight.info, generator))
 
 
-def _before_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-    running = [entry() for entry in _stepping]
-    if optimizer in running:  # its last step was left by an exception
-        del _stepping[running.index(optimizer) :]
-    _stepping.append(weakref.ref(optimizer))
-
-
-def _after_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-    running = [entry() for entry in _stepping]
-    if optimizer in running:
-        del _stepping[running.index(optimizer) :]
-    if _stepping or not _tracked:
-        return  # an optimizer around this one, such as one that shards it, counts
-    held, known = _held_by(optimizer)
-    check_optimizer(optimizer, held, known)
+def _after_step(step: Step) -> None:
+    if not _tracked:
+        return
+    held, known = _held_by(step.optimizer)
+    trained = [m for m in known if any(id(p) in held and step.moved(p) for p in _trained(m))]
+    parts = [(module, _moved_by(step, held, module)) for module in trained]
+    if parts:
+        after_backward(partial(_count_step, step.optimizer, held, parts))
     for module in known:
-        if _moved_by(held, module):
-            _count_step(module, optimizer)
         _tracked[module].versions = _versions(module)  # an optimizer wrote what was written
 
 
@@ -282,18 +305,29 @@ def _held_by(optimizer: Optimizer) -> tuple[set[int], list[nn.Module]]:
     return found.held, [module for module in modules if module is not None]
 
 
-def _count_step(module: nn.Module, optimizer: Optimizer) -> None:
+def _count_step(
+    optimizer: Optimizer, held: set[int], parts: list[tuple[nn.Module, set[int]]]
+) -> None:
+    """Count the step of an optimizer for modules, with ids of the weights that it moved there."""
+    check_optimizer(optimizer, held, [module for module, _ in parts])
+    for module, moved in parts:
+        if moved and module in _tracked:
+            _count_part(module, optimizer, moved)
+
+
+def _count_part(module: nn.Module, optimizer: Optimizer, moved: set[int]) -> None:
     """Count the step of an optimizer, unless it is another part of an update that was counted."""
     watch = _tracked[module]
     if not watch.optimized:  # what was written before it stepped was no update: SAM's ascent
         watch.optimized = True
         object.__setattr__(module, UPDATES, getattr(module, UPDATES) - watch.by_hand)
-    part = len(set(map(id, _trained(module)))) > 1
-    if part and watch.stepped and optimizer not in watch.stepped:
+    if watch.stepped and optimizer not in watch.stepped and watch.moved.isdisjoint(moved):
         watch.stepped.add(optimizer)
+        watch.moved |= moved
+        _renew_again(module, moved)
         return
-    watch.stepped, watch.written = weakref.WeakSet([optimizer]), 0
-    advance_feedback(module)
+    watch.stepped, watch.moved, watch.written = weakref.WeakSet([optimizer]), moved, 0
+    advance_feedback(module, moved)
 
 
 def _trained(module: nn.Module) -> Iterator[Tensor]:
@@ -303,14 +337,15 @@ def _trained(module: nn.Module) -> Iterator[Tensor]:
         yield from (resolve_attribute(module, name) for name in names)
 
 
-def _moved_by(held: set[int], module: nn.Module) -> bool:
-    """Whether an optimizer has moved weights, or feedback of weights that none has ever moved."""
+def _moved_by(step: Step, held: set[int], module: nn.Module) -> set[int]:
+    """Ids of the weights that a step has moved, or of feedback of weights that none ever moved."""
     watch, weights = _tracked[module], binding_of(module).weights
-    if any(id(p) in held and p.grad is not None for p in _moving(module)):
+    moved = {id(p) for p in _moving(module) if id(p) in held and step.moved(p)}
+    if moved or watch.weights_moved:
         watch.weights_moved = True
-        return True
+        return moved
     learned = [w.parameter(module, w.learned) for w in weights if w.learned is not None]
-    return not watch.weights_moved and any(id(p) in held and p.grad is not None for p in learned)
+    return {id(p) for p in learned if id(p) in held and step.moved(p)}
 
 
 def _moving(module: nn.Module) -> Iterator[Tensor]:

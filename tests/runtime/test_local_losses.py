@@ -94,11 +94,13 @@ def test_a_gradient_that_is_thrown_away_is_added_again(rule: str) -> None:
 
 def test_the_noise_of_mirrors_changes_with_updates_only() -> None:
     model = transformed("wm")
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     name = "0.fxbio_feedback_0"
     first = backward(model, batch())[name]
     assert torch.equal(backward(model, batch(5))[name], first)  # type: ignore[arg-type]
+    before = copy.deepcopy(model.state_dict())
     optimizer.step()
+    model.load_state_dict(before)
     assert not torch.equal(backward(model, batch())[name], first)  # type: ignore[arg-type]
 
 
