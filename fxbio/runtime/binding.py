@@ -13,6 +13,7 @@ from fxbio.ops.functional import Backward
 from fxbio.rules.base import Rule
 from fxbio.rules.weight_info import WeightInfo
 from fxbio.runtime.local_losses import check_can_learn
+from fxbio.runtime.sharding import gathered
 from fxbio.semantics.error_routing import Unit
 from fxbio.tensors.grad_mode import differentiated
 
@@ -29,7 +30,6 @@ __all__ = [
     "Targets",
     "added_names",
     "binding_of",
-    "gathered",
     "resolve_attribute",
 ]
 
@@ -91,7 +91,7 @@ class BoundWeight:
             return Backward(self.rule, self.scale, self.drawn(module))
         if not differentiated():
             return Backward(self.rule, self.scale, None)  # nobody will go back
-        check_can_learn(getattr(module, self.learned), self.rule, self.weight)
+        check_can_learn(module, self)
         return Backward(self.rule, self.scale, self.path(module))
 
     def path(self, module: nn.Module) -> Tensor | None:
@@ -99,7 +99,7 @@ class BoundWeight:
         drawn = self.drawn(module)
         if self.learned is None:
             return drawn
-        learned: Tensor = getattr(module, self.learned)
+        learned = gathered(getattr(module, self.learned))
         return learned if self.combine is None else self.combine.path(learned, drawn, self.info)
 
     def drawn(self, module: nn.Module) -> Tensor | None:
@@ -212,12 +212,6 @@ def binding_of(module: nn.Module) -> ModuleBinding:
     """What is rewritten in a module so far; an empty binding if nothing is."""
     binding: ModuleBinding = vars(module).get(BINDING, ModuleBinding(()))
     return binding
-
-
-def gathered(tensor: Tensor) -> Tensor:
-    """A whole tensor; of one that ``fully_shard`` has divided, what all ranks hold together."""
-    gather = getattr(tensor, "full_tensor", None)  # of a DTensor, whose import takes long
-    return tensor if gather is None else gather()
 
 
 def resolve_attribute(module: nn.Module, path: str) -> Any:

@@ -16,11 +16,11 @@ from fxbio.runtime.binding import (
     ModuleBinding,
     added_names,
     binding_of,
-    gathered,
     resolve_attribute,
 )
 from fxbio.runtime.classes import bind_module, is_bound, stock_class, unbind_module
 from fxbio.runtime.loading import accept_stock_checkpoints, forget_checkpoints
+from fxbio.runtime.sharding import gathered
 from fxbio.runtime.structure_changes import parameters_behind
 from fxbio.target_propagation.block_target import BlockTarget
 from fxbio.tensors.grad_mode import learning
@@ -193,7 +193,6 @@ def _feedback_weight(module: nn.Module, bound: BoundWeight) -> Tensor | None:
         return None
     weight = gathered(resolve_attribute(module, bound.attribute))
     drawn = bound.path(module)
-    drawn = None if drawn is None else gathered(drawn)
     if not bound.computed and weight.shape == torch.Size(bound.shape):
         return feedback_of(weight, drawn, bound.rule, weight) * bound.scale
     probes = [weight.new_full(bound.shape, value) for value in (1.0, -2.0)]

@@ -4,6 +4,9 @@ A hook on the parameter sees the gradient of a whole backward pass, however ofte
 applied and whatever was recomputed. It adds the gradient of the loss on weights, and keeps a
 running mean over the backward passes since the last update: several micro-batches count as one
 batch, and a loss that does not depend on the batch counts once.
+
+``fully_shard`` puts whole parameters in the place of the sharded ones while a forward or a backward
+pass runs. These get their hooks when they are first met, and the mean goes on in the sharded ones.
 """
 
 from __future__ import annotations
@@ -18,6 +21,8 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from fxbio.bind.sharding import gathered
+from fxbio.bind.stepping import after_backward
 from fxbio.errors import ModelError
 from fxbio.ops.feedback_weight import parse_rule
 from fxbio.rules.base import Rule
@@ -41,13 +46,15 @@ _PASSES = "_fxbio_passes"
 _hooked: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
 """The handle of the hook of each parameter that has one; modules may share a parameter."""
 
+_sharded: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+"""The sharded parameter of each whole one that ``fully_shard`` puts in its place."""
+
 
 def attach_losses(module: nn.Module, weights: tuple[BoundWeight, ...]) -> None:
     """Have the learned feedback of a module learn by its own loss, where it has one."""
     for bound, parameter in _self_taught(module, weights):
         if parameter not in _hooked and parameter.requires_grad:
-            hook = partial(_taught_gradient, weakref.ref(module), bound)
-            _hooked[parameter] = parameter.register_hook(hook)
+            _attach(module, bound, parameter)
             begin_update(module)
 
 
@@ -81,29 +88,30 @@ def local_gradient(module: nn.Module, bound: BoundWeight, purpose: str, turn: in
         turn: number of the draw.
     """
     assert bound.learned is not None
-    rule, learned = parse_rule(bound.rule), getattr(module, bound.learned)
+    rule, learned = parse_rule(bound.rule), gathered(getattr(module, bound.learned))
     if type(rule).local_gradient is Rule.local_gradient:
         return None
     generator = feedback_generator(bound.seed, f"{bound.weight}:{purpose}", turn)
     return rule.local_gradient(bound.weight_of(module), learned, bound.info, generator)
 
 
-def check_can_learn(parameter: Tensor, spec: str, weight: str) -> None:
+def check_can_learn(module: nn.Module, bound: BoundWeight) -> None:
     """Refuse a forward pass whose backward pass would get a local loss wrong.
 
     Args:
-        parameter: the learned feedback.
-        spec: of the rule.
-        weight: that it is the feedback of.
+        module: that the weight is bound in.
+        bound: with a learned feedback.
 
     Raises:
         ModelError: under float16 autocast, and for parameters from elsewhere.
     """
+    assert bound.learned is not None
+    parameter: Tensor = getattr(module, bound.learned)
     if not parameter.requires_grad:
         return
-    _check_precision(parameter.device.type, spec, weight)
+    _check_precision(parameter.device.type, bound.rule, bound.weight)
     if not torch.compiler.is_compiling():  # a compiler has stand-ins for parameters
-        _check_own(parameter, spec, weight)
+        _check_own(module, bound, parameter)
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # compiled code is made anew for another precision
@@ -121,13 +129,29 @@ def _check_precision(device: str, spec: str, weight: str) -> None:
         )
 
 
-def _check_own(parameter: Tensor, spec: str, weight: str) -> None:
-    if not parse_rule(spec).tied and parameter.is_leaf and parameter not in _hooked:
-        raise ModelError(
-            f"the feedback of '{weight}' is not the module's own parameter",
-            notes=["its own carries the local loss by which it learns; another gets no gradient"],
-            help="call the model itself; functional_call works without '*fxbio_feedback*'",
-        )
+def _check_own(module: nn.Module, bound: BoundWeight, parameter: Tensor) -> None:
+    if parse_rule(bound.rule).tied or parameter in _hooked:
+        return
+    if not isinstance(parameter, nn.Parameter):
+        raise _not_own(bound)
+    assert bound.learned is not None
+    _attach(module, bound, parameter)  # whether it is the module's own, the backward pass will tell
+    expect = partial(_expect_sharded, weakref.ref(module), bound.learned)
+    parameter.register_post_accumulate_grad_hook(expect)
+
+
+def _attach(module: nn.Module, bound: BoundWeight, parameter: Tensor) -> None:
+    hook = partial(_taught_gradient, weakref.ref(module), weakref.ref(parameter), bound)
+    _hooked[parameter] = parameter.register_hook(hook)
+
+
+def _not_own(bound: BoundWeight) -> ModelError:
+    return ModelError(
+        f"the feedback of '{bound.weight}' is not the module's own parameter",
+        notes=["its own carries the local loss by which it learns; another gets no gradient"],
+        help="call the model itself; functional_call works without '*fxbio_feedback*', and "
+        "fully_shard in the place of FullyShardedDataParallel",
+    )
 
 
 def _self_taught(
@@ -140,13 +164,18 @@ def _self_taught(
 
 @torch.no_grad()
 def _taught_gradient(
-    home: weakref.ref[nn.Module], bound: BoundWeight, gradient: Tensor
+    home: weakref.ref[nn.Module],
+    hooked: weakref.ref[Tensor],
+    bound: BoundWeight,
+    gradient: Tensor,
 ) -> Tensor | None:
     """The gradient of a feedback parameter, from what the ops gave."""
-    module = home()
-    if module is None or bound.learned is None:
+    module, parameter = home(), hooked()
+    if module is None or parameter is None or bound.learned is None:
         return None
-    before: Tensor | None = getattr(module, bound.learned).grad
+    if getattr(module, bound.learned) is not parameter:
+        raise _not_own(bound)
+    before = _accumulated(parameter)
     passes: dict[str, int] = vars(module)[_PASSES]
     done = 0 if before is None else passes.get(bound.learned, 0)
     if before is not None and done and not before.any():
@@ -154,4 +183,24 @@ def _taught_gradient(
     passes[bound.learned] = done + 1
     local = local_gradient(module, bound, "noise", bound.updates(module))
     total = gradient if local is None else gradient + local
-    return total if before is None or not done else (total - before) / (done + 1)
+    return total if before is None or not done else (total - before).to(total.dtype) / (done + 1)
+
+
+def _accumulated(parameter: Tensor) -> Tensor | None:
+    """The gradient that earlier passes left, in part with the sharded parameter, if it is whole."""
+    sharded: Tensor | None = _sharded.get(parameter)
+    shared = None if sharded is None or sharded.grad is None else gathered(sharded.grad)
+    if parameter.grad is None or shared is None:
+        return parameter.grad if shared is None else shared
+    return parameter.grad + shared
+
+
+def _expect_sharded(home: weakref.ref[nn.Module], name: str, parameter: Tensor) -> None:
+    after_backward(partial(_find_sharded, home, name, parameter))
+
+
+def _find_sharded(home: weakref.ref[nn.Module], name: str, parameter: Tensor) -> None:
+    """Remember what is in the place of a parameter when no pass runs."""
+    at_rest = getattr(home(), name, parameter)
+    if at_rest is not parameter:
+        _sharded[parameter] = at_rest

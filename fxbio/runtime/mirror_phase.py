@@ -11,6 +11,7 @@ from fxbio.rules.weight_mirror import WeightMirror
 from fxbio.runtime.binding import BoundWeight, binding_of
 from fxbio.runtime.install import bound_modules
 from fxbio.runtime.local_losses import local_gradient
+from fxbio.runtime.sharding import fill, gathered
 from fxbio.runtime.updates import renew
 
 __all__ = ["mirror"]
@@ -50,7 +51,8 @@ def mirror(model: nn.Module, steps: int = 1) -> None:
 def _step(module: nn.Module, bound: BoundWeight, step: int) -> None:
     gradient = local_gradient(module, bound, f"mirror:{step}", bound.updates(module))
     assert gradient is not None
-    _feedback(module, bound).sub_(gradient)
+    feedback = _feedback(module, bound)
+    fill(feedback, gathered(feedback) - gradient)
     if parse_rule(bound.rule).redraw_period():
         renew(module, bound, 0)
 

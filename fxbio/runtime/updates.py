@@ -28,6 +28,7 @@ from fxbio.rules.seeding import feedback_generator
 from fxbio.runtime.binding import UPDATES, BoundWeight, binding_of, resolve_attribute
 from fxbio.runtime.local_losses import attach_losses, begin_update, detach_losses
 from fxbio.runtime.optimizer_checks import check_optimizer, forget_optimizers
+from fxbio.runtime.sharding import fill, gathered
 from fxbio.runtime.stepping import Step, after_backward, report_steps
 from fxbio.tensors.grad_mode import is_examined
 
@@ -59,8 +60,8 @@ class _Watch:
     """Whether an optimizer of torch has ever moved them."""
     weights_moved: bool = False
     """Whether it was the weights themselves, and not their feedback alone."""
-    versions: tuple[int, ...] | None = None
-    """Of the tensors that its weights are made of, at the last differentiated forward."""
+    versions: dict[int, int] | None = None
+    """Of the tensors that its weights are made of, by their ids, at the last forward or step."""
     by_hand: int = 0
     """Updates that were counted without an optimizer."""
     written: int = 0
@@ -150,7 +151,7 @@ def count_writes(module: nn.Module) -> None:
         return
     versions = _versions(module)
     before, watch.versions = watch.versions, versions
-    if before is None or before == versions:
+    if before is None or all(before.get(key, now) == now for key, now in versions.items()):
         _compare_values(module, watch)
     elif watch.optimized:
         watch.written += 1
@@ -193,8 +194,9 @@ def _warn_uncounted(module: nn.Module) -> None:
     )
 
 
-def _versions(module: nn.Module) -> tuple[int, ...]:
-    return tuple(p._version for p in _moving(module) if not p.is_inference())
+def _versions(module: nn.Module) -> dict[int, int]:
+    """Others are not comparable: ``fully_shard`` exchanges parameters between passes and steps."""
+    return {id(p): p._version for p in _moving(module) if not p.is_inference()}
 
 
 def advance_feedback(module: nn.Module, moved: set[int] | None = None) -> None:
@@ -278,7 +280,7 @@ def renew(module: nn.Module, weight: BoundWeight, turn: int) -> None:
     rule = parse_rule(weight.rule)
     like = weight.weight_of(module) if rule.reads_weight() else torch.empty(weight.shape)
     generator = feedback_generator(weight.seed, weight.weight, turn)
-    feedback.copy_(rule.redraw(like, feedback, weight.info, generator))
+    fill(feedback, rule.redraw(like, gathered(feedback), weight.info, generator))
 
 
 def _after_step(step: Step) -> None:

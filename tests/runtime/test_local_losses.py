@@ -226,6 +226,17 @@ def test_parameters_from_elsewhere_are_refused(rule: str) -> None:
     assert model[0].fxbio_feedback_0.grad.any()
 
 
+@every_taught
+@pytest.mark.parametrize("given", [nn.Parameter, lambda p: p.requires_grad_() * 1.0])
+def test_so_are_new_parameters_and_what_is_made_of_some(
+    rule: str, given: Callable[[Tensor], Tensor]
+) -> None:
+    model = transformed(rule)
+    others = {name: given(p.detach().clone()) for name, p in model.named_parameters()}
+    with pytest.raises(ModelError, match="is not the module's own parameter"):
+        loss_of(torch.func.functional_call(model, others, (batch(),))).backward()
+
+
 @every_rule
 def test_backprop_leaves_the_feedback_alone(rule: str) -> None:
     model = transformed(rule)
