@@ -21,12 +21,12 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from fxbio.bind.sharding import gathered
-from fxbio.bind.stepping import after_backward
 from fxbio.errors import ModelError
 from fxbio.ops.feedback_weight import parse_rule
 from fxbio.rules.base import Rule
 from fxbio.rules.seeding import feedback_generator
+from fxbio.runtime.sharding import gathered
+from fxbio.runtime.stepping import after_backward
 
 if TYPE_CHECKING:
     from fxbio.runtime.binding import BoundWeight

@@ -24,7 +24,7 @@ from torch.optim.optimizer import (
     register_optimizer_step_pre_hook,
 )
 
-from fxbio.bind.sharding import gathered
+from fxbio.runtime.sharding import gathered
 
 __all__ = ["Step", "after_backward", "report_steps"]
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from tests.bind.learning import batch, loss_of, transformed
 from torch import Tensor, nn
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.optim import ZeroRedundancyOptimizer
@@ -21,6 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import SGD, Optimizer
 
 import fxbio
+from tests.runtime.learning import batch, loss_of, transformed
 
 __all__ = ["RANKS", "RULES", "WAYS", "run", "trained", "whole"]
 

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import torch
 import torch.multiprocessing
-from tests.bind import sharding_worker
-from tests.bind.sharding_worker import RANKS, RULES, STEPS, WAYS, trained
+
+from tests.runtime import sharding_worker
+from tests.runtime.sharding_worker import RANKS, RULES, STEPS, WAYS, trained
 
 Results = list[dict[tuple[str, str], dict[str, Any]]]
 

@@ -48,21 +48,23 @@ class Watchdog:
         self._ended.set()
         self._thread.join(PERIOD)
 
-    def silent_ranks(self) -> list[int]:
-        """Which other processes have given no sign of life for two periods."""
+    def silent_ranks(self) -> dict[int, float]:
+        """Other processes without a sign of life for two periods, and for how many seconds."""
         now = time.monotonic()
-        return [r for r, (_, heard) in self._heard.items() if now - heard > 2 * PERIOD]
+        silences = {rank: now - heard for rank, (_, heard) in self._heard.items()}
+        return {rank: seconds for rank, seconds in silences.items() if seconds > 2 * PERIOD}
 
     def _run(self) -> None:
         while not self._ended.wait(PERIOD):
             with suppress(RuntimeError):  # the store goes when the run ends
                 self._exchange()
-            worker = self._awaited_worker()
-            if worker is None and not self.clock.is_late():
+            note = self._note()
+            if note is None and not self.clock.is_late():
                 self._told = False
                 self._touch()
-            elif not self._told:
-                self._told = self._tell(worker)
+            elif note is not None and not self._told:
+                self._told = True
+                say_anywhere(self.outputs.view, f"  note: {note}")
 
     def _touch(self) -> None:
         if self.outputs.folder is not None:
@@ -87,23 +89,24 @@ class Watchdog:
                 return loader.awaited()
         return None
 
-    def _tell(self, worker: str | None) -> bool:
-        """Name who is silent; of ranks, the first process that is not does so, for all."""
+    def _note(self) -> str | None:
+        """Who is waited for; the first rank that is not silent names those that are."""
+        worker = self._awaited_worker()
         if worker is not None:
-            say_anywhere(
-                self.outputs.view, f"  note: rank {self.world.rank} waits for {worker}, too long"
-            )
-            return True
-        silent = self.silent_ranks()
+            return f"rank {self.world.rank} waits for {worker}, too long"
+        late, silent = self.clock.is_late(), self.silent_ranks()
+        if not late:  # evaluations and writing take as long as they take, but not without a sign
+            between = not self.clock.in_step
+            silent = {r: s for r, s in silent.items() if between and self.clock.too_long(s)}
         if not silent or set(range(self.world.rank)) - set(silent):
-            return False
-        ranks = ", ".join(map(str, silent))
-        say_anywhere(
-            self.outputs.view,
-            f"  note: rank {ranks} is silent: a step has taken {self.clock.elapsed():.0f} s, and "
-            f"those before {self.clock.step_seconds:.2g} s",
+            return None
+        since = (
+            f"a step has taken {self.clock.elapsed():.0f} s, and those before "
+            f"{self.clock.step_seconds:.2g} s"
+            if late
+            else f"no sign of life for {max(silent.values()):.0f} s, between two steps"
         )
-        return True
+        return f"rank {', '.join(map(str, silent))} is silent: {since}"
 
 
 @contextmanager
