@@ -16,6 +16,7 @@ __all__ = [
     "known_choices",
     "not_negative",
     "shares",
+    "within",
 ]
 
 NEAR_RECIPE = "a path that is relative to the file it is written in"
@@ -53,9 +54,16 @@ def not_negative(section: object, *names: str) -> None:
 
 def shares(section: object, *names: str) -> None:
     """Refuse values outside of 0 to 1."""
+    within(section, 0, 1, *names)
+
+
+def within(section: object, least: float, most: float, *names: str) -> None:
+    """Refuse values outside of a range; of a list, each that it holds."""
     for name in names:
-        if not 0 <= getattr(section, name) <= 1:
-            fail(name, f"must be from 0 to 1, not {getattr(section, name)}")
+        value = getattr(section, name)
+        for number in value if isinstance(value, tuple) else (value,):
+            if not least <= number <= most:
+                fail(name, f"must be from {least:,} to {most:,}, not {number}")
 
 
 def known_choices(section: Any) -> None:

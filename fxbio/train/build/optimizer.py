@@ -21,7 +21,10 @@ _CLASSES: dict[str, type[Optimizer]] = {
     for name, cls in vars(torch.optim).items()
     if isinstance(cls, type) and issubclass(cls, Optimizer) and cls is not Optimizer
 }
-_NEEDS_CLOSURE = ("LBFGS",)
+_UNFIT = {
+    "LBFGS": "evaluates the loss several times a step, which does not work",
+    "SparseAdam": "takes sparse gradients alone, and those of layers are dense",
+}
 
 
 def build_optimizer(config: OptimConfig, model: nn.Module) -> Optimizer:
@@ -35,10 +38,16 @@ def build_optimizer(config: OptimConfig, model: nn.Module) -> Optimizer:
     if not config.weight_decay and "weight_decay" not in _arguments(cls):
         del options["weight_decay"]
     _check_options(cls, options)
+    parameters = _parameters(config, model)
     try:
-        optimizer = cls(_parameters(config, model), **options)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"torch.optim.{config.name} refuses its arguments: {error}") from error
+        optimizer = cls(parameters, **options)
+        _try(cls, optimizer.param_groups)
+    except Exception as error:  # the arguments are the user's, and torch looks at few of them
+        raise ConfigError(
+            f"torch.optim.{config.name} refuses its arguments: {str(error) or type(error).__name__}",
+            notes=[f"optim.options: {dict(config.options)}"] if config.options else [],
+            help="leave out of optim.options, and of those of groups, what it does not take",
+        ) from error
     for group in optimizer.param_groups:
         group["initial_lr"] = group["lr"]
     for constraint in config.constraints:
@@ -76,11 +85,22 @@ def _group(group: GroupConfig) -> dict[str, Any]:
     return {**{key: value for key, value in said.items() if value is not None}, **group.options}
 
 
+def _try(cls: type[Optimizer], groups: list[dict[str, Any]]) -> None:
+    """Take two steps with the arguments of each group: it is there that torch looks at most."""
+    for group in groups:
+        first = group["params"][0]
+        scrap = nn.Parameter(torch.ones(2, 2, dtype=first.dtype, device=first.device))
+        scrap.grad = torch.ones_like(scrap)
+        trial = cls([{**group, "params": [scrap]}], lr=group["lr"])
+        trial.step()
+        trial.step()  # momentum is used from the second one on
+
+
 def _find(name: str) -> type[Optimizer]:
-    if name in _CLASSES and name not in _NEEDS_CLOSURE:
+    if name in _CLASSES and name not in _UNFIT:
         return _CLASSES[name]
-    if name in _NEEDS_CLOSURE:
-        raise ConfigError(f"{name} evaluates the loss several times a step, which does not work")
+    if name in _UNFIT:
+        raise ConfigError(f"{name} {_UNFIT[name]}", help="set it with: optim.name=SGD")
     guess = did_you_mean(name, _CLASSES)
     raise ConfigError(
         f"torch.optim has no class '{name}'",

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fxbio.target_propagation.phase import Phase
-from fxbio.train.checked import NEAR_RECIPE, above_zero, fail, not_negative
+from fxbio.train.checked import NEAR_RECIPE, above_zero, fail, not_negative, within
 
 __all__ = [
     "CheckpointConfig",
@@ -20,6 +20,9 @@ __all__ = [
     "ScheduleConfig",
     "TrainConfig",
 ]
+
+_MOST_EPOCHS = 1_000_000
+"""Of a time in the schedule, far beyond any run: as a number of steps it still is a number."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,13 @@ class PolicyConfig:
                 fail(name, "stands beside a policy file, which says all rules", notes)
 
 
+def _check_options(section: GroupConfig | OptimConfig) -> None:
+    """Refuse options of the optimizer that the section has a key of its own for."""
+    for key in fields(section):
+        if key.name in section.options:
+            fail("options", f"cannot hold '{key.name}'", [f"write it beside: {key.name}: ..."])
+
+
 @dataclass(frozen=True)
 class GroupConfig:
     """Parameters that are optimized in a way of their own."""
@@ -77,6 +87,9 @@ class GroupConfig:
 
     options: Mapping[str, Any] = field(default_factory=dict)
     """Other options of the optimizer for them."""
+
+    def __post_init__(self) -> None:
+        _check_options(self)
 
 
 @dataclass(frozen=True)
@@ -104,6 +117,7 @@ class OptimConfig:
     def __post_init__(self) -> None:
         above_zero(self, "lr")
         not_negative(self, "weight_decay")
+        _check_options(self)
 
 
 @dataclass(frozen=True)
@@ -135,8 +149,11 @@ class ScheduleConfig:
     """Factor at the first step of the warm-up."""
 
     def __post_init__(self) -> None:
-        above_zero(self, "every", "gamma")
-        not_negative(self, "final", "warmup_epochs", "warmup_steps", "warmup_start")
+        above_zero(self, "gamma")
+        not_negative(self, "warmup_steps")
+        within(self, 1 / _MOST_EPOCHS, _MOST_EPOCHS, "every")
+        within(self, 0, _MOST_EPOCHS, "milestones", "warmup_epochs")
+        within(self, 0, 1, "gamma", "final", "warmup_start")
         if self.warmup_epochs and self.warmup_steps:
             fail("warmup_steps", "stands beside warmup_epochs: give one of the two")
         if self.name == "multistep" and not self.milestones:

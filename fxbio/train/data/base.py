@@ -11,11 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from fxbio.train.checked import known_choices, not_negative, shares
+from fxbio.train.checked import known_choices, not_negative, shares, within
 from fxbio.train.data.annotations import CocoAnnotations
 
 __all__ = ["DataConfig", "DataName", "DataSource"]
 
+_LARGEST_SIDE = 8192
+"""An image of this side takes 0.8 GB in three channels of floats, and a batch many times that."""
 
 DataName = Literal[
     "folder",
@@ -92,7 +94,8 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         known_choices(self)
-        not_negative(self, "image_size", "resize", "aspect_groups", "workers")
+        not_negative(self, "aspect_groups", "workers")
+        within(self, 0, _LARGEST_SIDE, "image_size", "resize")
         shares(self, "min_area", "random_erase")
 
 

@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from fxbio.train.checked import not_negative, shares
+from fxbio.train.checked import not_negative, shares, within
 from fxbio.train.data.base import DataSource
 
 __all__ = ["Evaluator", "Task", "TaskConfig"]
@@ -31,6 +31,9 @@ class TaskConfig:
     def __post_init__(self) -> None:
         shares(self, "label_smoothing")
         not_negative(self, "mixup", "cutmix")
+        for name in ("mixup", "cutmix"):
+            if getattr(self, name):  # nearer to 0 the distribution is one of zeros in float32
+                within(self, 0.001, 1000, name)
 
 
 class Evaluator(Protocol):
