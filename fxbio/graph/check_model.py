@@ -22,6 +22,7 @@ def check_capturable(model: object) -> None:
         )
     for path, module in model.named_modules():
         _check_module(path or "the model", module)
+        _check_names(path or "the model", module)
     for name, tensor in model.named_parameters():
         if isinstance(tensor, nn.UninitializedParameter):
             raise ModelError(
@@ -54,3 +55,24 @@ def _check_module(path: str, module: nn.Module) -> None:
             f"{path} is compiled already",
             help="transform the plain model first, then compile the result",
         )
+
+
+def _check_names(path: str, module: nn.Module) -> None:
+    """Refuse what ``add_module`` refuses: everything here finds modules by their paths."""
+    for name, child in module._modules.items():
+        if child is not None and (not name or "." in name or _is_hidden(module, name)):
+            raise ModelError(
+                f"{path} holds a module under the name {name!r:.80}, by which it cannot be found",
+                notes=["names are not empty, have no '.', and are not those of other attributes"],
+                help="rename it, and register it as torch does: module.add_module(name, child)",
+            )
+
+
+def _is_hidden(module: nn.Module, name: str) -> bool:
+    """Whether an attribute of that name stands before a child."""
+    if name not in vars(module) and not hasattr(type(module), name):
+        return False
+    try:
+        return getattr(module, name) is not module._modules[name]
+    except Exception:  # a property of the user's, which may raise anything
+        return True

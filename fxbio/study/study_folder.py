@@ -16,7 +16,7 @@ from fxbio.errors import ConfigError, RecordError
 from fxbio.files.reading import read_json
 from fxbio.files.typed_json import from_json
 from fxbio.policy.policy import Policy
-from fxbio.study.cells import Cell, slug
+from fxbio.study.cells import BASE, Cell, slug
 from fxbio.study.run_cell import CellRun
 from fxbio.train.config import Recipe, recipe_dict
 from fxbio.train.output.run_folder import make_folder, write_text
@@ -67,6 +67,8 @@ class StudyFolder:
         """
         try:
             index = from_json(read_json(self.index), Index)
+            if not index.cells or index.cells[0].run != BASE:
+                raise ValueError("its first cell is not the base")
             for cell in index.cells:
                 _check_place(cell)
             return index

@@ -148,6 +148,17 @@ def test_seeds_cannot_leave_the_folder(tmp_path: Path, seed: object) -> None:
         load_results(tmp_path)
 
 
+@pytest.mark.parametrize("cells", [[], "others"])
+def test_a_study_without_its_base_is_damaged(tmp_path: Path, cells: object) -> None:
+    damage(
+        tmp_path,
+        lambda content: content.update(cells=content["cells"][1:] if cells else []),
+    )
+    for road in (load_results, lambda folder: StudyFolder(folder).check(index())):
+        with pytest.raises(RecordError, match="its first cell is not the base"):
+            road(tmp_path)
+
+
 def damage(folder: Path, edit: Any) -> None:
     StudyFolder(folder).write(index(), "", "<svg/>")
     content = json.loads((folder / "study.json").read_text())

@@ -2,21 +2,67 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from fxbio._version import __version__
-from fxbio.errors import TrainError
+from fxbio.errors import FxbioError, TrainError
 from fxbio.train.engine.trainer_state import Progress, TrainerState
 from fxbio.train.state.files import host_copy
 from fxbio.train.state.model_state import load_model_state, model_state
 from fxbio.train.state.rng import rng_state, set_rng_state
+from fxbio.files.typed_json import from_json
 
 __all__ = ["capture_run", "restore_run"]
 
 FORMAT = 1
+
+
+@dataclass(frozen=True)
+class _Position:
+    epoch: int
+    position: int
+
+
+@dataclass(frozen=True)
+class _Model:
+    weights: Mapping[str, Any]
+    """A ``state_dict``: tensors, and what else modules keep there."""
+    feedback: Mapping[str, Tensor]
+    scales: Mapping[str, float]
+    redraws: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class _Average:
+    updates: int
+    weights: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class _Rank:
+    generators: Mapping[str, Any]
+    sums: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class _Run:
+    """The types of what ``capture_run`` gives, for a file that anybody may have written."""
+
+    format: int
+    fxbio: str
+    torch: str
+    progress: Progress
+    sampler: _Position
+    model: _Model
+    optimizer: Mapping[str, Any]
+    scaler: Mapping[str, Any]
+    average: _Average | None
+    ranks: tuple[_Rank, ...]
 
 
 def capture_run(trainer: TrainerState) -> dict[str, Any]:
@@ -46,14 +92,45 @@ def restore_run(trainer: TrainerState, state: dict[str, Any]) -> None:
     """Go on where ``capture_run`` was called. The recipe's hyper-parameters win over saved ones.
 
     Raises:
-        TrainError: when the state is of another format, model, policy or optimizer.
+        TrainError: when the state is of another format, model, policy or optimizer, or damaged.
     """
     if state["format"] != FORMAT:
         raise TrainError(
-            f"the checkpoint has format {state['format']}, this fxbio reads {FORMAT}",
-            help=f"it was written by fxbio {state['fxbio']}",
+            f"the checkpoint has format {state['format']!r:.80}, this fxbio reads {FORMAT}",
+            help=f"it was written by fxbio {state.get('fxbio', '(it does not say which)')!s:.80}",
         )
-    trainer.progress = Progress(**state["progress"])
+    try:
+        trainer.progress = _checked(state).progress
+        _restore(trainer, state)
+    except FxbioError:
+        raise
+    except Exception as error:  # torch and numpy look at their parts of it, each in its own way
+        raise TrainError(
+            f"the checkpoint holds what no run has saved: {type(error).__name__}: {error!s:.300}",
+            help="go on from another one: --resume CHECKPOINT, or begin again: --overwrite",
+        ) from error
+
+
+def _checked(state: dict[str, Any]) -> _Run:
+    """The state with the types of its parts.
+
+    Raises:
+        ValueError: naming the first that has another type, is missing, or lies before the start.
+    """
+    run = from_json(state, _Run)
+    numbers = {
+        "progress.step": run.progress.step,
+        "progress.summed": run.progress.summed,
+        "sampler.epoch": run.sampler.epoch,
+        "sampler.position": run.sampler.position,
+    }
+    for name, number in numbers.items():
+        if number < 0:
+            raise ValueError(f"{name} is {number}")
+    return run
+
+
+def _restore(trainer: TrainerState, state: dict[str, Any]) -> None:
     trainer.sampler.load_state_dict(state["sampler"])
     load_model_state(trainer.model, state["model"])
     _load_optimizer(trainer, state["optimizer"])

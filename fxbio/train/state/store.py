@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,8 @@ from fxbio.errors import TrainError
 from fxbio.train.state.files import is_whole, remove_checkpoint, set_aside, write_checkpoint
 
 __all__ = ["CheckpointStore"]
+
+_NAME = re.compile(r"step-[0-9]{8,19}\.pt")
 
 
 class CheckpointStore:
@@ -63,8 +66,9 @@ class CheckpointStore:
             raise error
 
     def all(self) -> list[Path]:
-        """The files there are, newest first."""
-        return sorted(self.folder.glob("step-*.pt"), reverse=True)
+        """The files there are, newest first; those with another name were not written here."""
+        found = (path for path in self.folder.glob("step-*.pt") if _NAME.fullmatch(path.name))
+        return sorted(found, key=_step_of, reverse=True)
 
     def after(self, step: int) -> list[Path]:
         """The files of later steps."""
