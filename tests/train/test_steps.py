@@ -185,6 +185,7 @@ def test_a_learning_rate_that_is_too_high_is_caught(tmp_path: Path) -> None:
         (["optim.options={dampening: much, momentum: 0.9}"], "optim.options: {'dampening': 'much'"),
         (["optim.name=Adam", "optim.options={capturable: true}"], "capturable"),
         (["optim.groups=[{params: [biases], options: {dampening: x}}]"], "refuses its arguments"),
+        (["optim.options={differentiable: true}"], "refuses its arguments"),
         (["optim.lr=1e39"], "refuses its arguments"),
         (["train.sync_bn=true"], "works on CUDA devices only"),
         (["log.tensorboard=true"], "fxbio[tensorboard]"),

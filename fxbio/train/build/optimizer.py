@@ -41,7 +41,7 @@ def build_optimizer(config: OptimConfig, model: nn.Module) -> Optimizer:
     parameters = _parameters(config, model)
     try:
         optimizer = cls(parameters, **options)
-        _try(cls, optimizer.param_groups)
+        _try(cls, optimizer.param_groups, options)
     except Exception as error:  # the arguments are the user's, and torch looks at few of them
         raise ConfigError(
             f"torch.optim.{config.name} refuses its arguments: {str(error) or type(error).__name__}",
@@ -85,13 +85,13 @@ def _group(group: GroupConfig) -> dict[str, Any]:
     return {**{key: value for key, value in said.items() if value is not None}, **group.options}
 
 
-def _try(cls: type[Optimizer], groups: list[dict[str, Any]]) -> None:
+def _try(cls: type[Optimizer], groups: list[dict[str, Any]], options: dict[str, Any]) -> None:
     """Take two steps with the arguments of each group: it is there that torch looks at most."""
     for group in groups:
         first = group["params"][0]
         scrap = nn.Parameter(torch.ones(2, 2, dtype=first.dtype, device=first.device))
         scrap.grad = torch.ones_like(scrap)
-        trial = cls([{**group, "params": [scrap]}], lr=group["lr"])
+        trial = cls([{**group, "params": [scrap]}], **options)
         trial.step()
         trial.step()  # momentum is used from the second one on
 
