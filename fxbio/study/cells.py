@@ -22,6 +22,9 @@ __all__ = ["BASE", "Cell", "make_cells", "slug"]
 BASE = "base"
 """Name of the cell that is the base itself."""
 
+_MOST_CELLS, _MOST_RUNS = 10_000, 100_000
+"""Of a study: more are a slip in a list of seeds or values, and take minutes to be counted."""
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -48,28 +51,40 @@ def make_cells(study: Study, model: nn.Module, graph: ModelGraph) -> tuple[Cell,
         graph: its capture.
 
     Raises:
-        ConfigError: when an axis matches no layer or leaves out its only one, or two cells have the
-            same place.
+        ConfigError: when an axis matches no layer or leaves out its only one, two cells have the
+            same place, or there are too many.
         PolicyError: when a policy is malformed.
     """
     cells = [Cell("", BASE, "", study.policy.to_yaml(), BASE)]
     for axis in study.axes:
         for unit, rule, policy in _points(axis, study.policy, model, graph):
             run = "/".join(map(slug, filter(None, (axis.name, unit, rule))))
-            cells.append(Cell(axis.name, unit, rule, policy.to_yaml(), run))
+            cells.append(Cell(axis.name, unit, rule, policy, run))
+            _check_size(cells, study.seeds, axis)
     _check_places(cells, {axis.name: axis.location for axis in study.axes})
     first: dict[str, str] = {}
     return tuple(replace(cell, run=first.setdefault(cell.policy, cell.run)) for cell in cells)
 
 
-Point = tuple[str, str, Policy]
+def _check_size(cells: Sequence[Cell], seeds: Sequence[int], axis: Axis) -> None:
+    if len(cells) <= min(_MOST_CELLS, _MOST_RUNS // len(seeds)):
+        return
+    raise ConfigError(
+        f"the study has {len(cells):,} cells or more, with {len(seeds):,} seeds each",
+        location=axis.location,
+        notes=[f"at most {_MOST_CELLS:,} cells and {_MOST_RUNS:,} runs are one study"],
+        help="take fewer seeds, or cut the study into several",
+    )
+
+
+Point = tuple[str, str, str]
 """Row, column and policy of a cell."""
 
 
 def _points(axis: Axis, base: Policy, model: nn.Module, graph: ModelGraph) -> Iterator[Point]:
     if axis.config.policies:
         for path in axis.config.policies:
-            yield path.stem, "", replace(Policy.from_yaml(path), seed=base.seed)
+            yield path.stem, "", replace(Policy.from_yaml(path), seed=base.seed).to_yaml()
         return
     found = units(axis, model, graph)
     option = axis.config.option
@@ -108,8 +123,8 @@ def _all_sites(found: Sequence[ModelUnit]) -> tuple[Site, ...]:
     return tuple(site for unit in found for site in unit.sites)
 
 
-def _with(base: Policy, where: dict[str, Any], rule: str, options: dict[str, Any]) -> Policy:
-    return base.append(where=where, rule=rule, options=options)
+def _with(base: Policy, where: dict[str, Any], rule: str, options: dict[str, Any]) -> str:
+    return base.append(where=where, rule=rule, options=options).text
 
 
 def slug(text: str) -> str:

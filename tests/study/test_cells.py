@@ -133,6 +133,26 @@ def test_cells_that_collide(cells: Cells, text: str) -> None:
     assert "study.yaml:" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("seeds", "axes", "message"),
+    [
+        (25_000, 4, "5 cells or more, with 25,000 seeds each"),
+        (1, 3, "11 cells or more, with 1 seeds each"),
+    ],
+)
+def test_a_study_that_nobody_can_run(
+    cells: Cells, monkeypatch: pytest.MonkeyPatch, seeds: int, axes: int, message: str
+) -> None:
+    if seeds == 1:
+        monkeypatch.setattr("fxbio.study.ablation.cells._MOST_CELLS", 10)
+    listed = "".join(f"  - {{name: a{k}, unit: layer}}\n" for k in range(axes))
+    with pytest.raises(ConfigError, match=message) as caught:
+        cells(f"seeds: {list(range(seeds))}\nrules: [fa]\naxes:\n{listed}")
+    assert caught.value.location is not None
+    assert caught.value.location.text.endswith("unit: layer}")
+    assert "cut the study into several" in str(caught.value)
+
+
 def test_an_axis_that_matches_no_layer(cells: Cells) -> None:
     with pytest.raises(ConfigError) as caught:
         cells(axis("unit: layer, within: {module: heat}"))
