@@ -10,6 +10,7 @@ from torch import nn
 
 from fxbio.analysis.alignment import alignment
 from fxbio.analysis.alignment_report import Alignment
+from fxbio.files.reading import open_to_append
 
 __all__ = ["log_alignment"]
 
@@ -33,6 +34,6 @@ def log_alignment(
     lines = [json.dumps({"step": step, **row}) + "\n" for row in found.records()]
     path = Path(file)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as stream:
+    with open_to_append(path) as stream:
         stream.write("".join(lines))
     return found

@@ -1,16 +1,25 @@
-"""Reading files that anybody may have written: regular files only, and JSON of bounded depth."""
+"""Files that anybody may have written or put there: regular ones only, JSON of bounded depth."""
 
 from __future__ import annotations
 
+import errno
 import gc
 import json
+import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-__all__ = ["parse_json", "read_bytes", "read_json", "read_text", "require_regular_file"]
+__all__ = [
+    "open_to_append",
+    "parse_json",
+    "read_bytes",
+    "read_json",
+    "read_text",
+    "require_regular_file",
+]
 
 _KINDS = {
     stat.S_IFDIR: "a folder",
@@ -53,6 +62,20 @@ def read_text(path: str | Path, encoding: str = "utf-8") -> str:
         UnicodeDecodeError: when it is not text in this encoding.
     """
     return require_regular_file(path).read_text(encoding=encoding)
+
+
+def open_to_append(path: str | Path) -> TextIO:
+    """A text file to add lines to, each written at once; it is made where nothing is.
+
+    Raises:
+        OSError: as for ``require_regular_file``, with the path, or when it cannot be written.
+    """
+    if os.path.lexists(path):
+        try:
+            require_regular_file(path)
+        except OSError as error:
+            raise OSError(errno.EINVAL, error.strerror or str(error), str(path)) from error
+    return Path(path).open("a", buffering=1, encoding="utf-8")
 
 
 def read_json(path: str | Path) -> Any:

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fxbio.errors import FxbioError, FxbioWarning
+from fxbio.files.reading import read_bytes, require_regular_file
 
 __all__ = ["SIGNATURE", "check_trust", "sign"]
 
@@ -85,7 +86,7 @@ def check_trust(
 
 def _is_signed(document: Path) -> bool:
     try:
-        found = (document.parent / SIGNATURE).read_bytes().strip()
+        found = read_bytes(document.parent / SIGNATURE).strip()
         key = _key()
     except OSError:
         return False
@@ -94,7 +95,7 @@ def _is_signed(document: Path) -> bool:
 
 def _signature(document: Path, key: bytes) -> str:
     """The name is part of it: one kind of folder cannot pass for another."""
-    content = document.name.encode() + b"\0" + document.read_bytes()
+    content = document.name.encode() + b"\0" + read_bytes(document)
     return hmac.new(key, content, hashlib.sha256).hexdigest()
 
 
@@ -111,7 +112,7 @@ def _key() -> bytes | None:
     """The key of this user; ``None`` where there is none, or others could have read or set it."""
     path = _key_file()
     try:
-        with path.open("rb") as stream:
+        with require_regular_file(path).open("rb") as stream:
             status = os.fstat(stream.fileno())
             key = stream.read()
     except FileNotFoundError:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from fxbio.errors import RecordError
-from fxbio.files.reading import parse_json, read_text
+from fxbio.files.reading import open_to_append, parse_json, read_text
 from fxbio.files.typed_json import from_json
 from fxbio.train.output.run_folder import write_text
 from fxbio.train.output.status import State
@@ -63,7 +63,7 @@ def repair_rows(path: Path, tell: Callable[[str], None]) -> dict[tuple[str, int]
 
 def append_row(path: Path, row: Row) -> None:
     """Add a line at once."""
-    with path.open("a") as stream:
+    with open_to_append(path) as stream:
         stream.write(_line(row))
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from fxbio.errors import ConfigError, RecordError
-from fxbio.files.reading import read_json
+from fxbio.files.reading import open_to_append, read_json
 from fxbio.files.typed_json import from_json
 from fxbio.policy.policy import Policy
 from fxbio.study.cells import BASE, Cell, slug
@@ -124,7 +124,7 @@ class StudyFolder:
         Raises:
             ConfigError: when one does.
         """
-        with (self.path / ".lock").open("w") as stream:
+        with open_to_append(self.path / ".lock") as stream:
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:

@@ -58,11 +58,11 @@ def shares(section: object, *names: str) -> None:
 
 
 def within(section: object, least: float, most: float, *names: str) -> None:
-    """Refuse values outside of a range; of a list, each that it holds."""
+    """Refuse values outside of a range; of a list, each that it holds; ``None`` passes."""
     for name in names:
         value = getattr(section, name)
         for number in value if isinstance(value, tuple) else (value,):
-            if not least <= number <= most:
+            if number is not None and not least <= number <= most:
                 fail(name, f"must be from {least:,} to {most:,}, not {number}")
 
 

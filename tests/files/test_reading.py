@@ -6,6 +6,7 @@ import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,17 +14,25 @@ from click.testing import CliRunner
 from PIL import Image
 from torch import nn
 
+import fxbio
+from fxbio.analysis.alignment_log import log_alignment
 from fxbio.cli.main import cli
-from fxbio.errors import ConfigError, ModelError, PolicyError, TrainError
+from fxbio.errors import ConfigError, ModelError, PolicyError, RecordError, TrainError
 from fxbio.files.reading import parse_json, read_text
+from fxbio.files.trust import SIGNATURE, check_trust
 from fxbio.models import load_reference
 from fxbio.models.weights import load_weights
+from fxbio.policy import Policy
 from fxbio.policy.loader import read_policy
+from fxbio.study.rows import Row, append_row
+from fxbio.study.study_folder import StudyFolder
 from fxbio.train.config import load_recipe
 from fxbio.train.data.image_folder import FolderSet
 from fxbio.train.data.images import BadImageError, read_image
+from fxbio.train.output.metrics import MetricsFile
+from fxbio.train.output.progress import LineView
 from fxbio.train.output.run_folder import write_text
-from fxbio.train.state.files import read_checkpoint
+from fxbio.train.state.files import read_checkpoint, write_checkpoint
 from fxbio.userfile import anchored_path
 from fxbio.viz import draw, save
 
@@ -57,6 +66,59 @@ def test_a_name_that_no_file_can_have_is_refused(
 def test_a_device_is_refused() -> None:
     with pytest.raises(OSError, match="it is a device, not a file"):
         read_text("/dev/zero")
+
+
+def locked(path: Path) -> None:
+    path.rename(path.with_name(".lock"))
+    with StudyFolder(path.parent).locked():
+        pass
+
+
+def aligned(path: Path) -> None:
+    inputs, labels = torch.rand(2, 2), torch.tensor([0, 1])
+    model = fxbio.transform(nn.Sequential(nn.Linear(2, 2)), Policy.uniform("fa"), inputs)
+    log_alignment(path, 1, model, inputs, labels)
+
+
+def signed(path: Path) -> None:
+    """A signature that cannot be read is none."""
+    path.rename(path.with_name(SIGNATURE))
+    document = path.with_name("record.json")
+    document.write_text("{}")
+    with pytest.raises(RecordError, match="was not written by you"):
+        check_trust(document, ["os:system"], False, error=RecordError, otherwise="")
+    raise OSError("refused")
+
+
+def checkpointed(path: Path) -> None:
+    path.rename(path.with_name("a.pt.sha256"))
+    path.with_name("a.pt").touch()
+    write_checkpoint({}, path.with_name("a.pt"))
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to(path)])
+@pytest.mark.parametrize(
+    "add",
+    [
+        MetricsFile,
+        lambda path: LineView(1, path),
+        lambda path: append_row(path, Row("base", 0, "done")),
+        aligned,
+        locked,
+        signed,
+    ],
+)
+def test_nothing_is_added_to_what_is_no_file(tmp_path: Path, make: Any, add: Any) -> None:
+    path = tmp_path / "log.txt"
+    make(path)
+    with pytest.raises(OSError, match=r"not a file|symbolic links|No such|refused"):
+        add(path)
+
+
+def test_a_checksum_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "sum")
+    with pytest.raises(TrainError, match="it is a named pipe, not a file"):
+        checkpointed(tmp_path / "sum")
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000 + "]" * 100_000, '{"a":' * 100_000, "9" * 5000])

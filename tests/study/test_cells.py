@@ -144,7 +144,7 @@ def test_a_study_that_nobody_can_run(
     cells: Cells, monkeypatch: pytest.MonkeyPatch, seeds: int, axes: int, message: str
 ) -> None:
     if seeds == 1:
-        monkeypatch.setattr("fxbio.study.ablation.cells._MOST_CELLS", 10)
+        monkeypatch.setattr("fxbio.study.cells._MOST_CELLS", 10)
     listed = "".join(f"  - {{name: a{k}, unit: layer}}\n" for k in range(axes))
     with pytest.raises(ConfigError, match=message) as caught:
         cells(f"seeds: {list(range(seeds))}\nrules: [fa]\naxes:\n{listed}")

@@ -157,6 +157,7 @@ def test_mistakes_in_a_file_are_pointed_at(
         ("schedule.milestones=-1", 21, "milestones must be a list"),
         ("schedule.gamma=1e308", 16, "gamma must be from 0 to 1, not 1e+308"),
         ("schedule.final=2", 16, "final must be from 0 to 1"),
+        ("train.eval_batch_size=9223372036854775808", 23, "eval_batch_size must be from 1 to"),
         ("data.image_size=100000", 17, "image_size must be from 0 to 8,192"),
         ("optim.options.weight_decay=1", 7, "options cannot hold 'weight_decay'"),
         ("optim.options={momentum: [}", 27, "the value is not YAML"),

@@ -228,7 +228,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         above_zero(self, "epochs", "batch_size", "accumulate", "eval_every")
-        above_zero(self, "eval_batch_size", "clip_norm")
+        above_zero(self, "clip_norm")
+        within(self, 1, 2**31, "eval_batch_size")
         not_negative(self, "sanity_batches", "profile_steps", "inverse_epochs")
         if self.ema is not None and not 0 < self.ema < 1:
             fail("ema", "must lie between 0 and 1, for example 0.999")

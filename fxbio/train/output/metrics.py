@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fxbio.errors import ConfigError
+from fxbio.files.reading import open_to_append
 
 __all__ = ["MetricsFile"]
 
@@ -26,7 +27,7 @@ class MetricsFile:
 
     def __init__(self, path: Path, step: int = 0, tensorboard: Path | None = None) -> None:
         self._board = _summary_writer(tensorboard, step) if tensorboard else None
-        self._file = path.open("a", buffering=1)
+        self._file = open_to_append(path)
 
     def write(self, kind: str, step: int, values: Mapping[str, float]) -> None:
         """Append a line: ``train`` or ``eval``."""

@@ -13,6 +13,8 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from fxbio.files.reading import open_to_append
+
 __all__ = ["LineView", "LiveView", "NoView", "StepReport", "View", "make_view"]
 
 SECONDS = 5.0
@@ -79,7 +81,7 @@ class LineView:
 
     def __init__(self, steps: int, log: Path | None) -> None:
         self.steps = steps
-        self._log = log.open("a", buffering=1) if log else None
+        self._log = open_to_append(log) if log else None
         self._last = 0.0
 
     def say(self, text: str) -> None:

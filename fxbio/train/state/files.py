@@ -52,7 +52,7 @@ def write_checkpoint(state: dict[str, Any], path: Path) -> None:
             file.flush()
             os.fsync(file.fileno())
         new = f"{_digest(scratch)}  {path.name}\n"
-        old = checksum.read_text() if path.exists() and checksum.exists() else ""
+        old = read_text(checksum) if path.exists() and checksum.exists() else ""
         _write_text(checksum, new + old)
         os.replace(scratch, path)
         _sync_folder(path.parent)
