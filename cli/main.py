@@ -14,7 +14,13 @@ from typing import Any
 import click
 
 from fxbio._version import __version__
-from fxbio.errors import FxbioError, Stopped, TrainError, VerificationError
+from fxbio.errors import (
+    FxbioError,
+    Stopped,
+    TrainError,
+    VerificationError,
+    is_out_of_memory,
+)
 
 __all__ = ["COMMANDS", "EXIT_CODES", "cli", "exit_code", "main"]
 
@@ -97,10 +103,11 @@ class LazyGroup(click.Group):
 def report(error: Exception) -> int:
     """Print an error the way compilers do; gives the exit code that it calls for."""
     click.secho("error", fg="red", bold=True, nl=False, err=True)
-    if isinstance(error, OSError):
+    if is_out_of_memory(error):
+        click.echo(f": there is not enough memory for that: {_first_line(error)}", err=True)
+        click.echo("  = help: take a smaller model, smaller inputs, or fewer at once", err=True)
+    elif isinstance(error, OSError):
         click.echo(f": {_shortened(_of_the_system(error))}", err=True)
-    elif isinstance(error, MemoryError):
-        click.echo(": there is not enough memory for that", err=True)
     elif isinstance(error, FxbioError):
         notes = (f"  = note: {note}" for note in getattr(error, "__notes__", ()))
         click.echo("\n".join((f": {error}", *notes)), err=True)
@@ -117,6 +124,10 @@ def _of_the_system(error: OSError) -> str:
     if error.filename is None:
         return f"{command} cannot go on: {error}"
     return f"{command} cannot go on at '{os.fsdecode(error.filename)}': {error.strerror}"
+
+
+def _first_line(error: BaseException) -> str:
+    return _shortened((str(error) or type(error).__name__).splitlines()[0], 300)
 
 
 def _shortened(error: object, limit: int = 1000) -> str:

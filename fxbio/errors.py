@@ -28,6 +28,7 @@ __all__ = [
     "UnreachableWeightError",
     "VerificationError",
     "did_you_mean",
+    "is_out_of_memory",
 ]
 
 
@@ -166,6 +167,14 @@ class Stopped(TrainError):
     def __init__(self, headline: str, *, exit: int, help: str) -> None:
         super().__init__(headline, help=help)
         self.exit = exit
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, on a device too: torch has no class of its own for that on a CPU."""
+    if isinstance(error, MemoryError):
+        return True
+    signs = ("can't allocate memory", "Cannot allocate memory", "out of memory")
+    return isinstance(error, RuntimeError | OSError) and any(sign in str(error) for sign in signs)
 
 
 def did_you_mean(word: str, known: Iterable[str], limit: int = 3) -> str:

@@ -6,11 +6,12 @@ from collections.abc import Callable
 
 import click
 import pytest
+import torch
 from click.testing import CliRunner
 
 from fxbio._version import __version__
 from fxbio.cli.main import COMMANDS, cli
-from fxbio.errors import Location, PolicyError, VerificationError
+from fxbio.errors import Location, PolicyError, VerificationError, is_out_of_memory
 
 
 def run(*args: str) -> subprocess.CompletedProcess[str]:
@@ -148,6 +149,31 @@ def test_an_unexpected_error_exits_1_and_points_to_debug(raising: Raising) -> No
     assert "error: unexpected ZeroDivisionError: division by zero" in result.stderr
     assert "fxbio --debug" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_torch_still_says_that_memory_ran_out_in_the_words_looked_for() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**61, dtype=torch.uint8)
+    assert is_out_of_memory(caught.value)
+    assert not is_out_of_memory(RuntimeError("shapes differ"))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        OSError(12, "Cannot allocate memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: 7 bytes\nframe #0"),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 7 GiB.\nframe #0"),
+    ],
+)
+def test_memory_that_runs_out_is_said_in_one_line(raising: Raising, error: Exception) -> None:
+    raising(error)
+    result = CliRunner().invoke(cli, ["rules"])
+    assert result.exit_code == 1
+    headline, advice = result.stderr.splitlines()
+    assert headline.startswith("error: there is not enough memory for that: ")
+    assert advice == "  = help: take a smaller model, smaller inputs, or fewer at once"
 
 
 def test_an_interrupt_exits_130(raising: Raising) -> None:

@@ -185,6 +185,8 @@ def test_the_environment_is_plain_data() -> None:
         (RuntimeError("[x] Connection closed by peer [127.0.0.1]"), LostProcess, "is gone"),
         (RuntimeError("[x] writev [127.0.0.1]:7: Broken pipe"), LostProcess, "is gone"),
         (RuntimeError("[x] Timed out waiting 7ms for recv"), TrainError, "does not answer"),
+        (MemoryError(), TrainError, "not enough memory: MemoryError"),
+        (RuntimeError("can't allocate memory: 7 bytes\nTraceback"), TrainError, "train.accumulate"),
         (OSError(28, "No space left on device"), TrainError, "the disk is full"),
         (
             DataError("Caught DataError in worker 0.\nOriginal Traceback:\n  x\nDataError: 7.jpg"),

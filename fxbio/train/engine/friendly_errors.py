@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterable
 
-from fxbio.errors import FxbioError, ProcessError, TrainError
+from fxbio.errors import FxbioError, ProcessError, TrainError, is_out_of_memory
 
 __all__ = ["LostProcess", "explain"]
 
@@ -51,6 +51,13 @@ def explain(error: Exception) -> Exception:
             f"the disk is full: {text}",
             notes=["the last checkpoint is intact"],
             help=f"make room, then {_GOES_ON}",
+        )
+    if is_out_of_memory(error):
+        return TrainError(
+            f"there is not enough memory: {(text or type(error).__name__).splitlines()[0]:.300}",
+            notes=["the last checkpoint is intact"],
+            help="work through a batch in parts, train.accumulate=2, or take a smaller one or "
+            f"smaller images; then {_GOES_ON}",
         )
     return error
 
