@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, get_args
@@ -113,9 +114,14 @@ class Plan:
                 help="make the plan anew with: fxbio plan MODEL --policy FILE",
             )
         try:
-            return from_json(data, cls)
+            plan = from_json(data, cls)
         except ValueError as error:
             raise RecordError(f"the plan is damaged: {error}") from error
+        names = Counter(assignment.site.name for assignment in plan.assignments)
+        for name, count in names.most_common(1):
+            if count > 1:
+                raise RecordError(f"the plan is damaged: the site '{name:.80}' is in it twice")
+        return plan
 
     def diff(self, other: Plan) -> PlanDiff:
         """What ``other`` does differently."""

@@ -49,6 +49,7 @@ def test_json_is_the_fields(mixed: Plan) -> None:
         (lambda data: data.pop("assignments"), "the plan is damaged"),
         (lambda data: data.update(extra=1), "the plan is damaged"),
         (lambda data: data["assignments"][0]["site"].pop("op"), "the plan is damaged"),
+        (lambda data: data["assignments"].append(data["assignments"][1]), "is in it twice"),
     ],
 )
 def test_damaged_plans_are_refused(change, message: str, mixed: Plan) -> None:  # type: ignore[no-untyped-def]
