@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from fxbio.models.inputs import ExampleInputs
     from fxbio.parameter_groups import param_groups
     from fxbio.policy import Plan, Policy
-    from fxbio.rules import Rule, WeightInfo, rule
+    from fxbio.rules import FeedbackRule, Rule, WeightInfo, rule
     from fxbio.runtime.feedback_training import set_phase, train_feedback
     from fxbio.runtime.install import backprop, feedback_weights
     from fxbio.runtime.mirror_phase import mirror
@@ -46,6 +46,7 @@ _HOMES = {
     "Alignment": "fxbio.analysis",
     "Audit": "fxbio.analysis",
     "ExampleInputs": "fxbio.models.inputs",
+    "FeedbackRule": "fxbio.rules",
     "FxbioError": "fxbio.errors",
     "FxbioWarning": "fxbio.errors",
     "ModelGraph": "fxbio.graph.model_graph",
@@ -83,6 +84,7 @@ __all__ = [
     "Alignment",
     "Audit",
     "ExampleInputs",
+    "FeedbackRule",
     "FxbioError",
     "FxbioWarning",
     "ModelGraph",

@@ -10,7 +10,7 @@ from fxbio.passes.base import Pass, PassResult, Program
 from fxbio.passes.registry import register_pass
 from fxbio.policy.assignment import Assignment
 from fxbio.policy.plan import Plan
-from fxbio.rules import WeightInfo
+from fxbio.rules import FeedbackRule, WeightInfo
 
 __all__ = ["CheckSupport"]
 
@@ -62,7 +62,8 @@ class CheckSupport(Pass):
         site, rule = assignment.site, assignment.make_rule()
         info = WeightInfo.of(site)
         reason = site.unreachable or rule.unsupported(info)
-        if reason is None and rule.reads_weight() and site.computed:
+        reads_values = isinstance(rule, FeedbackRule) and rule.reads_weight()
+        if reason is None and reads_values and site.computed:
             reason = (
                 f"rule '{rule}' reads the values of the weight when the model is transformed, "
                 "and this weight is computed inside the forward"

@@ -12,7 +12,8 @@ from fxbio.lowering.receiver_info import receiver_info
 from fxbio.ops.functional import port as port_op
 from fxbio.passes.base import Pass, PassResult, Program, require_routing
 from fxbio.passes.registry import register_pass
-from fxbio.rules.broadcast import BroadcastRule, ReceiverInfo
+from fxbio.rules import BroadcastRule
+from fxbio.rules.routed_rule import ReceiverInfo
 from fxbio.rules.seeding import feedback_generator
 from fxbio.runtime.binding import Delivery
 
@@ -34,9 +35,12 @@ class LowerBroadcast(Pass):
         matrices = _Matrices(lowered, program.planned().seed)
         table: dict[tuple[str, str], Delivery] = {}
         for each in routing.routed:
-            for source in routing.served(each) if each.rule.family == "broadcast" else ():
+            rule = each.rule
+            if not isinstance(rule, BroadcastRule):
+                continue
+            for source in routing.served(each):
                 info = receiver_info(each, source, routing.found)
-                table[source, each.unit.name] = matrices.delivery(each.rule, info)
+                table[source, each.unit.name] = matrices.delivery(rule, info)
 
         def port(receiver: Receiver, delivery: Delivery) -> fx.Node:
             matrix = lowered.attribute(delivery.matrix)
@@ -59,11 +63,11 @@ class _Matrices:
 
     def delivery(self, rule: BroadcastRule, info: ReceiverInfo) -> Delivery:
         """How the error of one source reaches one receiver."""
-        drawn_from = rule.matrix_name(info)
+        drawn_from = rule.drawn_by(info)
         key = f"{rule}:{drawn_from}"
         if key not in self.names:
             self.names[key] = f"fxbio_route_{len(self.names)}"
             matrix = rule.matrix(info, feedback_generator(self.seed, drawn_from))
             self.lowered.state[self.names[key]] = matrix
         projection = rule.carrier(info).spec()
-        return Delivery(projection, self.names[key], rule.sends_targets, rule.mean_loss)
+        return Delivery(projection, self.names[key], rule.needs_labels, rule.mean_loss)

@@ -11,13 +11,13 @@ from fxbio.errors import PolicyError
 from fxbio.lowering.deliveries import Deliveries, insert_port
 from fxbio.lowering.lowered_graph import LoweredGraph, Receiver
 from fxbio.lowering.receiver_info import receiver_info
-from fxbio.lowering.units import RoutedUnit
 from fxbio.ops.error_port import LABEL
 from fxbio.ops.functional import label_port
 from fxbio.passes.base import Pass, PassResult, Program, require_routing
 from fxbio.passes.registry import register_pass
-from fxbio.rules.broadcast import ReceiverInfo
-from fxbio.rules.decoupled_greedy import GreedyLearning, classify
+from fxbio.rules import LocalRule
+from fxbio.rules.decoupled_greedy import classify
+from fxbio.rules.routed_rule import ReceiverInfo
 from fxbio.rules.seeding import feedback_generator
 from fxbio.runtime.binding import Delivery
 from fxbio.semantics.error_routing import Head
@@ -41,9 +41,12 @@ class LowerLocal(Pass):
             lowered.drop_sources()
             return PassResult(False, "no local loss")
         for each in routing.routed:
-            for source in routing.served(each) if isinstance(each.rule, GreedyLearning) else ():
-                heads.add(each, receiver_info(each, source, routing.found))
-                table[source, each.unit.name] = Delivery(LABEL, "", True, each.rule.mean_loss)
+            rule = each.rule
+            if not isinstance(rule, LocalRule):
+                continue
+            for source in routing.served(each):
+                heads.add(rule, receiver_info(each, source, routing.found))
+                table[source, each.unit.name] = Delivery(LABEL, "", True, rule.mean_loss)
 
         def port(receiver: Receiver, delivery: Delivery) -> fx.Node:
             head = lowered.units[receiver.unit].head
@@ -68,14 +71,13 @@ class _Heads:
     seed: int
     layers: list[tuple[str, str]] = field(default_factory=list)
 
-    def add(self, each: RoutedUnit, info: ReceiverInfo) -> None:
+    def add(self, rule: LocalRule, info: ReceiverInfo) -> None:
         """Make the classifier of a unit.
 
         Raises:
             PolicyError: when it has one already, for another source.
         """
-        rule, unit = each.rule, self.lowered.units[info.name]
-        assert isinstance(rule, GreedyLearning)
+        unit = self.lowered.units[info.name]
         if unit.head is not None:
             raise PolicyError(
                 f"'{info.name}' learns from one classifier, and has two sources",
@@ -83,7 +85,7 @@ class _Heads:
                 help="name one module as its 'source', or none for the output of the model",
             )
         names = []
-        for layer in rule.layers(info, feedback_generator(self.seed, rule.matrix_name(info))):
+        for layer in rule.layers(info, feedback_generator(self.seed, rule.drawn_by(info))):
             number = len(self.layers)
             pair = (f"fxbio_head_{number}_weight", f"fxbio_head_{number}_bias")
             self.lowered.state |= {pair[0]: layer.weight, pair[1]: layer.bias}

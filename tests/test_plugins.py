@@ -13,11 +13,11 @@ from fxbio.rules import base as registry
 
 RULE = '''
 from dataclasses import dataclass
-from fxbio.rules import Rule, rule
+from fxbio.rules import FeedbackRule, rule
 
 @rule("{name}")
 @dataclass(frozen=True)
-class Ternary(Rule):
+class Ternary(FeedbackRule):
     """Signs of the large weights: ``B = sign(W) · [|W| > mean |W|]``."""
 
     def feedback(self, weight, drawn):
@@ -40,6 +40,14 @@ def test_a_file_registers_its_rules(tmp_path: Path) -> None:
     assert "ternary" in available_rules()
     load_plugin(str(path))  # again: the same rule from the same file is no conflict
     assert find_rule("ternary").__name__ == "Ternary"
+
+
+def test_a_rule_file_from_before_the_families_says_how_to_convert_it(tmp_path: Path) -> None:
+    path = tmp_path / "my_rules.py"
+    path.write_text(RULE.format(name="ternary").replace("FeedbackRule", "Rule"))
+    with pytest.raises(RuleError, match="rule 'ternary' belongs to no family") as caught:
+        load_plugin(path)
+    assert "write: class Ternary(fxbio.FeedbackRule)" in str(caught.value)
 
 
 def test_two_files_with_one_rule_name_conflict(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import fxbio
 
 @fxbio.rule("ternary")
 @dataclass(frozen=True)
-class Ternary(fxbio.Rule):
+class Ternary(fxbio.FeedbackRule):
     """``B = sign(W)/√fan_in`` where ``|W|`` exceeds a share of its mean, else 0."""
 
     threshold: float = 0.5

@@ -21,6 +21,7 @@ from fxbio.graph.state_guard import outside_inference_mode
 from fxbio.ops.labels import unchecked_labels
 from fxbio.policy.assignment import Assignment
 from fxbio.policy.plan import Plan
+from fxbio.rules import FeedbackRule, Rule
 from fxbio.serialization.record import RECORD, record_of
 from fxbio.site import Site
 
@@ -132,7 +133,7 @@ def _row(
     if transport == "full" and site.op == "norm":
         transport = "magnitude"
     if transport == "none" and meetings and rule is not None and rule.transports == "copies":
-        transport = "refreshed" if rule.learns or rule.redraw_period() else "copy"
+        transport = "refreshed" if _changes_feedback(rule) else "copy"
     return AuditRow(
         site=site.name,
         op=site.op,
@@ -145,6 +146,10 @@ def _row(
         decided_by=str(decided.decided_by) if decided else "",
         ran=use is not None,
     )
+
+
+def _changes_feedback(rule: Rule) -> bool:
+    return isinstance(rule, FeedbackRule) and (rule.learns or rule.redraw_period() > 0)
 
 
 def _transport(meetings: Iterable[Meeting]) -> Transport:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from fxbio.errors import RuleError
 from fxbio.policy.plan import Plan
-from fxbio.rules import Rule, WeightInfo
+from fxbio.rules import FeedbackRule, WeightInfo
 from fxbio.rules.seeding import feedback_generator
 from fxbio.runtime.binding import resolve_attribute
 from fxbio.site import Site
@@ -20,7 +21,7 @@ __all__ = ["FeedbackSpec", "make_feedback"]
 class FeedbackSpec:
     """The backward path of one weight, as numbers: what rule, scale and drawn part it has."""
 
-    rule: Rule
+    rule: FeedbackRule
     spec: str
     info: WeightInfo
     shape: tuple[int, ...]
@@ -42,17 +43,17 @@ def make_feedback(model: nn.Module, plan: Plan) -> dict[str, FeedbackSpec]:
     """
     made: dict[tuple[str, tuple[int, ...]], FeedbackSpec] = {}
     by_site: dict[str, FeedbackSpec] = {}
-    for assignment in plan.rewritten("asymmetric"):
+    for assignment, rule in plan.ruled_by(FeedbackRule):
         site = assignment.site
         key = (site.weight, site.feedback_shape)
         if key not in made:
-            made[key] = _feedback_spec(model, site, assignment.make_rule(), plan.seed)
+            made[key] = _feedback_spec(model, site, rule, plan.seed)
         by_site[site.name] = made[key]
     return by_site
 
 
 @torch.no_grad()
-def _feedback_spec(model: nn.Module, site: Site, rule: Rule, seed: int) -> FeedbackSpec:
+def _feedback_spec(model: nn.Module, site: Site, rule: FeedbackRule, seed: int) -> FeedbackSpec:
     info = WeightInfo.of(site)
     weight = _values(model, site).detach().cpu() if rule.reads_weight() else None
     if weight is None:
@@ -62,7 +63,9 @@ def _feedback_spec(model: nn.Module, site: Site, rule: Rule, seed: int) -> Feedb
     drawn = rule.draw(weight, info, generator)
     learned = rule.learned(weight, info, generator)
     device, dtype = _device_and_dtype(model, site)
-    assert (drawn is not None, learned is not None) == (rule.draws, rule.learns), rule.name
+    for method, made in (("draw", drawn), ("learned", learned)):
+        if method in rule.defines and made is None:
+            raise RuleError(f"{method}() of rule '{rule.name}' returned nothing for '{info.name}'")
     return FeedbackSpec(
         rule,
         rule.spec(),

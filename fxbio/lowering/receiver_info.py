@@ -7,7 +7,7 @@ import math
 from fxbio.errors import PolicyError
 from fxbio.lowering.graph_router import Receivers
 from fxbio.lowering.units import RoutedUnit
-from fxbio.rules.broadcast import ConvGeometry, ReceiverInfo
+from fxbio.rules.routed_rule import ConvGeometry, ReceiverInfo
 
 __all__ = ["receiver_info", "refused"]
 

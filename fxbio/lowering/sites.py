@@ -17,7 +17,7 @@ from fxbio.ops import functional
 from fxbio.ops.functional import Backward
 from fxbio.policy.assignment import Assignment
 from fxbio.policy.plan import Plan
-from fxbio.rules import Rule
+from fxbio.rules import FeedbackRule
 from fxbio.runtime.binding import FEEDBACK_PREFIX, BoundWeight, resolve_attribute
 from fxbio.semantics.functions import match_linear_call
 from fxbio.semantics.weight_provenance import is_reindexing
@@ -137,7 +137,7 @@ class SiteLowering:
             meets_activations=not self._meeting.isdisjoint(site.sources),
             applied=self.plan.applied.issuperset(site.sources),
             learned=None if spec.learned is None else name,
-            combine=None if type(spec.rule).path is Rule.path else spec.rule,
+            combine=None if type(spec.rule).path is FeedbackRule.path else spec.rule,
         )
         known.append(made)
         if not spec.rule.trains_weight:

@@ -11,7 +11,7 @@ from fxbio.errors import PolicyError
 from fxbio.globs import glob_matches
 from fxbio.policy.assignment import Assignment
 from fxbio.policy.plan import Plan
-from fxbio.rules.broadcast import BroadcastRule
+from fxbio.rules.routed_rule import RoutedRule
 from fxbio.semantics.error_routing import Unit
 from fxbio.site import Site
 
@@ -23,7 +23,7 @@ class RoutedUnit:
     """A layer or a block with the rule that routes its error."""
 
     unit: Unit
-    rule: BroadcastRule
+    rule: RoutedRule
     site: Site
     """The layer itself, or the last layer of the block."""
     layer: Any
@@ -38,9 +38,7 @@ def routed_units(model: nn.Module, plan: Plan) -> list[RoutedUnit]:
             it, or where a block is given two rules.
     """
     found: dict[str, tuple[RoutedUnit, Assignment]] = {}
-    for assignment in plan.rewritten("broadcast", "local"):
-        rule = assignment.make_rule()
-        assert isinstance(rule, BroadcastRule)
+    for assignment, rule in plan.ruled_by(RoutedRule):
         site = assignment.site
         name = _block_of(assignment, rule) if rule.at == "block" else _layer_of(plan, assignment)
         earlier = found.get(name)
@@ -59,7 +57,7 @@ def routed_units(model: nn.Module, plan: Plan) -> list[RoutedUnit]:
     return [routed for routed, _ in found.values()]
 
 
-def _block_of(assignment: Assignment, rule: BroadcastRule) -> str:
+def _block_of(assignment: Assignment, rule: RoutedRule) -> str:
     """The outermost module around a layer that the glob of the rule names."""
     parts = assignment.site.owner.split(".")
     paths = [".".join(parts[:end]) for end in range(1, len(parts) + 1)]

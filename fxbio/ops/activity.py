@@ -8,12 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fxbio.rules.base import Rule
+from fxbio.rules.feedback_rule import FeedbackRule
 
 __all__ = ["activity_gradient", "patches", "tokens"]
 
 
-def activity_gradient(rule: Rule, x: Tensor, weight: Tensor, feedback: Tensor) -> Tensor:
+def activity_gradient(rule: FeedbackRule, x: Tensor, weight: Tensor, feedback: Tensor) -> Tensor:
     """The gradient of ``rule.activity_loss`` by the feedback weight.
 
     Args:

@@ -11,7 +11,9 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from fxbio.rules.base import Rule, make_rule
+from fxbio.errors import RuleError
+from fxbio.rules.base import make_rule
+from fxbio.rules.feedback_rule import FeedbackRule
 from fxbio.rules.spec import parse_spec
 
 __all__ = [
@@ -25,14 +27,21 @@ __all__ = [
 
 
 @cache
-def parse_rule(spec: str) -> Rule:
+def parse_rule(spec: str) -> FeedbackRule:
     """The rule of a spec string such as ``usf{magnitude=xiao}``.
 
     Raises:
-        RuleError: when the rule is not registered; a plug-in may not have been imported.
+        RuleError: when the rule is not registered, as that of a plug-in not imported, or when it
+            is of another family.
     """
     name, options = parse_spec(spec)
-    return make_rule(name, options)
+    rule = make_rule(name, options)
+    if not isinstance(rule, FeedbackRule):
+        raise RuleError(
+            f"rule '{rule.name}' does not say what carries the error back across an operation",
+            help="ops take rules of the asymmetric family: fxbio rules",
+        )
+    return rule
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # dynamo can follow neither YAML nor a registry

@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 from fxbio.display import data_frame
 from fxbio.errors import RecordError
@@ -16,10 +16,12 @@ from fxbio.files.typed_json import from_json
 from fxbio.policy.assignment import Assignment
 from fxbio.policy.plan_diff import PlanDiff, diff_plans
 from fxbio.policy.table import plan_html, plan_records, plan_text
-from fxbio.rules import Family
+from fxbio.rules import Family, Rule
 from fxbio.site import Site, Unreachable
 
 __all__ = ["Plan", "RuleTotal"]
+
+R = TypeVar("R", bound=Rule)
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,11 @@ class Plan:
         ruled = ((a, a.make_rule()) for a in self.assignments)
         wanted = families or get_args(Family)
         return tuple(a for a, rule in ruled if rule.rewrites and rule.family in wanted)
+
+    def ruled_by(self, kind: type[R]) -> list[tuple[Assignment, R]]:
+        """The assignments whose rule is of a class and changes something, each with its rule."""
+        ruled = ((a, a.make_rule()) for a in self.assignments)
+        return [(a, rule) for a, rule in ruled if isinstance(rule, kind) and rule.rewrites]
 
     @property
     def applied(self) -> frozenset[str]:

@@ -7,14 +7,15 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from fxbio.rules.base import Rule, Transport, rule
+from fxbio.rules.base import Transport, rule
+from fxbio.rules.feedback_rule import FeedbackRule
 
 __all__ = ["Backprop", "Frozen", "Stop"]
 
 
 @rule("bp", aliases=("backprop",))
 @dataclass(frozen=True)
-class Backprop(Rule):
+class Backprop(FeedbackRule):
     """The error goes back through the forward weight: ``B = W``. The site is left as it is."""
 
     paper: ClassVar[str] = "Rumelhart, Hinton & Williams 1986"
@@ -28,7 +29,7 @@ class Backprop(Rule):
 
 @rule("frozen")
 @dataclass(frozen=True)
-class Frozen(Rule):
+class Frozen(FeedbackRule):
     """The weight gets no update; the error still passes through it: ``∂L/∂W := 0, B = W``.
 
     The parameter's ``requires_grad`` is switched off, so optimizers and DDP pass it by; ``revert``
@@ -46,7 +47,7 @@ class Frozen(Rule):
 
 @rule("stop")
 @dataclass(frozen=True)
-class Stop(Rule):
+class Stop(FeedbackRule):
     """The error does not pass: ``B = 0``. The weight itself learns as under backprop.
 
     Layers that are reached through this one alone get no gradient at all, as after ``detach``.

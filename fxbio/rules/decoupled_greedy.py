@@ -11,9 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fxbio.rules.base import Family, rule
-from fxbio.rules.broadcast import BroadcastRule, ReceiverInfo
+from fxbio.rules.base import rule
+from fxbio.rules.local_rule import LocalRule
 from fxbio.rules.option_checks import check_whole, check_word
+from fxbio.rules.routed_rule import ReceiverInfo
 
 __all__ = ["GreedyLearning", "classify"]
 
@@ -22,7 +23,7 @@ _POOLS: tuple[Any, ...] = (F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adapt
 
 @rule("dgl", aliases=("decoupled-greedy-learning",))
 @dataclass(frozen=True)
-class GreedyLearning(BroadcastRule):
+class GreedyLearning(LocalRule):
     """Each layer or block learns from a classifier of its own; no error crosses its boundary.
 
     The classifier pools what it sees to ``pool`` positions a side, and is linear or has one hidden
@@ -31,8 +32,6 @@ class GreedyLearning(BroadcastRule):
     """
 
     paper: ClassVar[str] = "Belilovsky et al. 2020, arXiv 1901.08164"
-    family: ClassVar[Family] = "local"
-    needs_labels: ClassVar[bool] = True
 
     pool: int = 2
     """Positions a side that the classifier sees of an image."""
@@ -40,10 +39,6 @@ class GreedyLearning(BroadcastRule):
     """Units of its hidden layer; 0 for a linear classifier."""
     reduction: Literal["mean", "sum"] = "mean"
     """How the loss adds up the batch."""
-
-    @classmethod
-    def memory(cls) -> str:
-        return "a small classifier per layer or block"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -55,11 +50,7 @@ class GreedyLearning(BroadcastRule):
     def mean_loss(self) -> bool:
         return self.reduction == "mean"
 
-    def _sent(self) -> str:
-        return "the error of a classifier of its own, which learns the labels that show in that of"
-
     def pooled(self, receiver: ReceiverInfo) -> tuple[int, ...]:
-        """Positions by dimension that the classifier sees; empty without any."""
         positions = list(receiver.shape[1:])
         positions.pop(receiver.channel_dim - 1 if receiver.channel_dim > 0 else -1)
         return tuple(min(self.pool, size) for size in positions)

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from fxbio.errors import RuleError
 from fxbio.rules.base import rule
-from fxbio.rules.broadcast import BroadcastRule, ReceiverInfo
+from fxbio.rules.broadcast_rule import BroadcastRule
 from fxbio.rules.option_checks import check_share, check_size, check_word
 from fxbio.rules.projection import Channel, Conv, Dense, Projection, Shared
+from fxbio.rules.routed_rule import ReceiverInfo
 from fxbio.rules.weight_info import WeightInfo
 
 __all__ = ["DirectFeedback", "DirectRandomTargets"]
@@ -72,9 +73,9 @@ class DirectFeedback(BroadcastRule):
                 help="write: {projection: conv, at: input, skip: sum}",
             )
 
-    def matrix_name(self, receiver: ReceiverInfo) -> str:
+    def drawn_by(self, receiver: ReceiverInfo) -> str:
         if self.projection != "shared":
-            return super().matrix_name(receiver)
+            return super().drawn_by(receiver)
         return f"shared by {receiver.largest} <- {receiver.source}"
 
     def matrix(self, receiver: ReceiverInfo, generator: torch.Generator) -> Tensor:
@@ -153,7 +154,6 @@ class DirectRandomTargets(DirectFeedback):
     """
 
     paper: ClassVar[str] = "Frenkel et al. 2021, Frontiers in Neuroscience 15:629892"
-    sends_targets: ClassVar[bool] = True
     needs_labels: ClassVar[bool] = True
 
     reduction: Literal["mean", "sum"] = "mean"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from fxbio.rules.base import rule
-from fxbio.rules.learned import LearnedFeedback
+from fxbio.rules.random_feedback import LearnedFeedback
 
 __all__ = ["KolenPollack"]
 

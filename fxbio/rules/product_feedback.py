@@ -9,7 +9,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from fxbio.rules.base import Rule, rule
+from fxbio.rules.base import rule
+from fxbio.rules.feedback_rule import FeedbackRule
 from fxbio.rules.matrices import from_matrices, matrix_shape, no_matrices
 from fxbio.rules.option_checks import check_share, check_whole
 from fxbio.rules.weight_info import WeightInfo
@@ -19,7 +20,7 @@ __all__ = ["OrthogonalProductFeedback", "ProductFeedback"]
 
 
 @dataclass(frozen=True)
-class _Product(Rule):
+class _Product(FeedbackRule):
     """The path ``Bᵀ R``: of (groups, mid, out) and (groups, mid, in)."""
 
     tied: ClassVar[bool] = True

@@ -1,4 +1,4 @@
-"""What rules with a random feedback weight of the size of ``W`` have in common."""
+"""Random feedback weights of the size of ``W``, which stay as they are or learn from there."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fxbio.rules.base import Rule
+from fxbio.rules.feedback_rule import FeedbackRule
 from fxbio.rules.magnitude import (
     Distribution,
     Magnitude,
@@ -17,11 +17,11 @@ from fxbio.rules.magnitude import (
 )
 from fxbio.rules.weight_info import WeightInfo
 
-__all__ = ["RandomFeedback"]
+__all__ = ["LearnedFeedback", "RandomFeedback"]
 
 
 @dataclass(frozen=True)
-class RandomFeedback(Rule):
+class RandomFeedback(FeedbackRule):
     """``B`` begins as a random matrix, sized by a convention."""
 
     magnitude: Magnitude = "xiao"
@@ -39,3 +39,12 @@ class RandomFeedback(Rule):
     def random(self, weight: Tensor, info: WeightInfo, generator: torch.Generator) -> Tensor:
         """Zero mean, with the deviation of the convention; arguments as for ``draw``."""
         return random_like(weight, info, self.magnitude, self.distribution, generator)
+
+
+@dataclass(frozen=True)
+class LearnedFeedback(RandomFeedback):
+    """``B`` begins as under feedback alignment and learns from there."""
+
+    def learned(self, weight: Tensor, info: WeightInfo, generator: torch.Generator) -> Tensor:
+        """``B`` at the start."""
+        return self.random(weight, info, generator)

@@ -9,7 +9,8 @@ from typing import ClassVar, Literal, get_args
 import torch
 from torch import Tensor
 
-from fxbio.rules.base import Rule, Transport, rule
+from fxbio.rules.base import Transport, rule
+from fxbio.rules.feedback_rule import FeedbackRule
 from fxbio.rules.option_checks import check_share, check_whole, check_word
 from fxbio.rules.weight_info import WeightInfo
 
@@ -20,7 +21,7 @@ Selection = Literal["random", "largest"]
 
 @rule("fbp")
 @dataclass(frozen=True)
-class RefreshedCopy(Rule):
+class RefreshedCopy(FeedbackRule):
     """``B`` is a copy of ``W``, of which a share is refreshed after every few weight updates.
 
     Refreshed whole after each update it is backprop, to the last bit.

@@ -13,7 +13,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from fxbio.rules.base import Rule, Transport, rule
+from fxbio.rules.base import Transport, rule
+from fxbio.rules.feedback_rule import FeedbackRule
 from fxbio.rules.magnitude import (
     Distribution,
     Magnitude,
@@ -30,7 +31,7 @@ __all__ = ["BatchwiseSign", "FixedMagnitudeSign", "SignedInit", "UniformSign"]
 
 @rule("usf", aliases=("sign-symmetry", "ss"))
 @dataclass(frozen=True)
-class UniformSign(Rule):
+class UniformSign(FeedbackRule):
     """``B = s · sign(W)``, from the current weight; nothing is stored."""
 
     paper: ClassVar[str] = "Xiao et al. 2018, arXiv 1811.03567; uSF of arXiv 1812.06488"
@@ -56,7 +57,7 @@ class UniformSign(Rule):
 
 @rule("frsf")
 @dataclass(frozen=True)
-class FixedMagnitudeSign(Rule):
+class FixedMagnitudeSign(FeedbackRule):
     """``B = |M| ∘ sign(W)`` with magnitudes ``M`` drawn once."""
 
     paper: ClassVar[str] = "frSF of Moskovitz et al. 2018, arXiv 1812.06488"
@@ -108,7 +109,7 @@ class BatchwiseSign(FixedMagnitudeSign):
 
 @rule("signed-init")
 @dataclass(frozen=True)
-class SignedInit(Rule):
+class SignedInit(FeedbackRule):
     """``B = s · sign(W₀)``: the signs of the weights when the model was transformed, frozen."""
 
     paper: ClassVar[str] = "Xiao et al. 2018, arXiv 1811.03567"

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fxbio.ops.feedback_weight import parse_rule
 from fxbio.ops.functional import Backward
-from fxbio.rules.base import Rule
+from fxbio.rules.feedback_rule import FeedbackRule
 from fxbio.rules.weight_info import WeightInfo
 from fxbio.runtime.local_losses import check_can_learn
 from fxbio.runtime.sharding import gathered
@@ -77,7 +77,7 @@ class BoundWeight:
     """The line of the policy that gave it its rule, for messages."""
     meets_activations: bool = False
     """Whether the captured pass adds, multiplies or selects it with an activation besides."""
-    combine: Rule | None = None
+    combine: FeedbackRule | None = None
     """The rule itself, where it makes the feedback weight out of what it learns."""
 
     @property

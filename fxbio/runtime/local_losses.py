@@ -23,7 +23,6 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from fxbio.errors import ModelError
 from fxbio.ops.feedback_weight import parse_rule
-from fxbio.rules.base import Rule
 from fxbio.rules.seeding import feedback_generator
 from fxbio.runtime.sharding import gathered
 from fxbio.runtime.stepping import after_backward
@@ -89,7 +88,7 @@ def local_gradient(module: nn.Module, bound: BoundWeight, purpose: str, turn: in
     """
     assert bound.learned is not None
     rule, learned = parse_rule(bound.rule), gathered(getattr(module, bound.learned))
-    if type(rule).local_gradient is Rule.local_gradient:
+    if "local_gradient" not in rule.defines:
         return None
     generator = feedback_generator(bound.seed, f"{bound.weight}:{purpose}", turn)
     return rule.local_gradient(bound.weight_of(module), learned, bound.info, generator)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fxbio.errors import RecordError
 from fxbio.ops.feedback_weight import parse_rule
-from fxbio.rules import Rule
+from fxbio.rules import FeedbackRule
 from fxbio.runtime.binding import BINDING, BoundWeight, binding_of
 from fxbio.runtime.install import bound_modules
 
@@ -69,7 +69,7 @@ def irreproducible(model: nn.Module) -> dict[str, Tensor]:
     return found
 
 
-def _is_of_the_past(rule: Rule) -> bool:
+def _is_of_the_past(rule: FeedbackRule) -> bool:
     """Whether what it drew cannot be drawn again, and is not among the weights either."""
     return rule.reads_weight() and not rule.remembers
 

@@ -16,6 +16,7 @@ from fxbio.models.inputs import as_example_inputs
 from fxbio.ops.labels import unchecked_labels
 from fxbio.policy.assignment import Assignment
 from fxbio.policy.plan import Plan
+from fxbio.rules import FeedbackRule
 from fxbio.runtime.install import backprop
 from fxbio.serialization.record import record_of
 from fxbio.tensors.nested import tensors_in
@@ -154,8 +155,8 @@ def _judge(
 
 def _frozen(plan: Plan) -> set[str]:
     """Parameters that their rule does not train, but another use may if they are switched on."""
-    rewritten = plan.rewritten("asymmetric")
-    return {s for a in rewritten if not a.make_rule().trains_weight for s in a.site.sources}
+    ruled = plan.ruled_by(FeedbackRule)
+    return {s for a, rule in ruled if not rule.trains_weight for s in a.site.sources}
 
 
 def _judge_weight(assignment: Assignment, calls: list[OpCall]) -> SiteVerdict:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from fxbio.rules import Rule
+from fxbio.rules import FeedbackRule, LocalRule, Rule, TargetRule
 from fxbio.rules.base import Transport
-from fxbio.rules.broadcast import BroadcastRule
-from fxbio.rules.target_propagation import TargetRule
+from fxbio.rules.routed_rule import RoutedRule
 
 __all__ = ["carrier_of", "transport_of"]
 
@@ -22,22 +21,23 @@ def carrier_of(rule: Rule, *, receives: bool, sends: bool, at_output: bool) -> s
         sends: whether the site sends an error on.
         at_output: whether no other weight is applied between the site and the output.
     """
-    if isinstance(rule, BroadcastRule):
+    if isinstance(rule, RoutedRule):
         if receives:
             return _routed(rule, goes_on=sends and rule.at != "input")
         return _EXACT if sends or not at_output else "error itself"
     if isinstance(rule, TargetRule):
         return _EXACT if at_output and rule.top == "bp" else "inverse g"
-    if not rule.passes_error:
+    if isinstance(rule, FeedbackRule) and not rule.passes_error:
         return "nothing"
-    return "B learned" if rule.learns else _CARRIERS[rule.transports]
+    learns = isinstance(rule, FeedbackRule) and rule.learns
+    return "B learned" if learns else _CARRIERS[rule.transports]
 
 
-def _routed(rule: BroadcastRule, *, goes_on: bool) -> str:
+def _routed(rule: RoutedRule, *, goes_on: bool) -> str:
     """A layer that is not cut off from those before it sends them what backprop would."""
-    if rule.family == "local":
+    if isinstance(rule, LocalRule):
         return f"classifier{_THEN_EXACT}" if goes_on else "local classifier"
-    what = "labels" if rule.sends_targets else "output error"
+    what = "labels" if rule.needs_labels else "output error"
     return f"B{_THEN_EXACT}" if goes_on else f"B · {what}"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fxbio.rules.broadcast import BroadcastRule
+from fxbio.rules.routed_rule import RoutedRule
 from fxbio.viz.carriers import carrier_of
 from fxbio.viz.error_flow import ErrorFlow
 
@@ -44,6 +44,6 @@ def crossings(errors: ErrorFlow) -> dict[str, Crossing]:
             sends=node in sending,
             at_output=node in errors.last,
         )
-        used = node in sending or isinstance(rule, BroadcastRule)
+        used = node in sending or isinstance(rule, RoutedRule)
         found[name] = Crossing(carrier, used, node in errors.reached)
     return found

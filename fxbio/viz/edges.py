@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from fxbio.rules import BroadcastRule
 from fxbio.viz.error_flow import ErrorFlow
 from fxbio.viz.picture import Edge, Node
 from fxbio.viz.wiring import INPUT, OUTPUT, Wiring
@@ -55,7 +56,7 @@ def _sent(wiring: Wiring, errors: ErrorFlow) -> Iterator[tuple[str, str]]:
 def _broadcast(wiring: Wiring, errors: ErrorFlow) -> Iterator[tuple[str, str, str]]:
     """Source, where its error arrives, and a vertex that learns from it."""
     for node, site in errors.receivers.items():
-        if errors.routed[site].family != "broadcast":
+        if not isinstance(errors.routed[site], BroadcastRule):
             continue
         receiver, learner = wiring.vertex_of(node), wiring.vertex_of(site)
         sources = [wiring.vertex_of(source) for source in errors.sources_of(site)]

@@ -14,8 +14,8 @@ from fxbio.graph.partition import within
 from fxbio.lowering.lowered_graph import LoweredGraph
 from fxbio.ops.functional import source as source_op
 from fxbio.ops.functional import stop
-from fxbio.rules import Rule
-from fxbio.rules.broadcast import BroadcastRule
+from fxbio.rules import FeedbackRule, Rule
+from fxbio.rules.routed_rule import RoutedRule
 from fxbio.site import Site
 from fxbio.viz.module_blocks import path_of, with_parents
 
@@ -107,14 +107,14 @@ class ErrorFlow:
         return {node for node in self.sites if node not in leading}
 
     @cached_property
-    def routed(self) -> dict[fx.Node, BroadcastRule]:
+    def routed(self) -> dict[fx.Node, RoutedRule]:
         """Sites whose error comes from elsewhere: from a source further on or a classifier."""
         ruled = ((node, self.rules[site.name]) for node, site in self.sites.items())
         exact = {unit.name for unit in self.lowered.units.values() if unit.point == "exact"}
         return {
             node: rule
             for node, rule in ruled
-            if isinstance(rule, BroadcastRule) and self.sites[node].owner not in exact
+            if isinstance(rule, RoutedRule) and self.sites[node].owner not in exact
         }
 
     @cached_property
@@ -161,10 +161,11 @@ class ErrorFlow:
         return node in self.sites and self.sites[node].op != "norm"
 
     def _sends(self, node: fx.Node) -> bool:
-        return node not in self.sites or self.rules[self.sites[node].name].passes_error
+        rule = self.rules[self.sites[node].name] if node in self.sites else None
+        return not isinstance(rule, FeedbackRule) or rule.passes_error
 
 
-def _block_of(site: Site, rule: BroadcastRule) -> str:
+def _block_of(site: Site, rule: RoutedRule) -> str:
     """The outermost module around a site that the rule calls a block; the site's own without."""
     around = (path for path in with_parents(site.path) if glob_matches(rule.block, path))
     return next(around, site.path)

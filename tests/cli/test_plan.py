@@ -68,8 +68,8 @@ def test_a_plugin_rule_can_be_planned(fxbio_command: Command, folder: Path) -> N
     before = dict(registry._RULES)
     (folder / "my_rules.py").write_text(
         "from dataclasses import dataclass\n"
-        "from fxbio.rules import Rule, rule\n"
-        "@rule('ones')\n@dataclass(frozen=True)\nclass Ones(Rule):\n"
+        "from fxbio.rules import FeedbackRule, rule\n"
+        "@rule('ones')\n@dataclass(frozen=True)\nclass Ones(FeedbackRule):\n"
         "    'All ones.'\n"
         "    def feedback(self, weight, drawn):\n        return weight.new_ones(weight.shape)\n"
     )

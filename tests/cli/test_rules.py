@@ -12,11 +12,11 @@ from fxbio.rules import base as registry
 
 PLUGIN = '''
 from dataclasses import dataclass
-from fxbio.rules import Rule, rule
+from fxbio.rules import FeedbackRule, rule
 
 @rule("ternary", aliases=["tern"])
 @dataclass(frozen=True)
-class Ternary(Rule):
+class Ternary(FeedbackRule):
     """Signs of the large weights."""
 
     threshold: float = 1.0

@@ -8,7 +8,7 @@ import pytest
 
 from fxbio.errors import PolicyError
 from fxbio.policy import Policy
-from fxbio.rules import Rule, rule
+from fxbio.rules import FeedbackRule, rule
 from fxbio.rules import base as rule_registry
 from tests.policy.toy import policy
 
@@ -267,7 +267,7 @@ def own_rule(monkeypatch: pytest.MonkeyPatch) -> None:
 
     @rule("own")
     @dataclass(frozen=True)
-    class Own(Rule):
+    class Own(FeedbackRule):
         gain: float
         steps: int = 1
         loud: bool = False

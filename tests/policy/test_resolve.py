@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fxbio.errors import PolicyError, UnreachableWeightError
 from fxbio.policy import Policy, resolve
-from fxbio.rules import Rule, rule
+from fxbio.rules import FeedbackRule, rule
 from fxbio.rules import base as rule_registry
 from fxbio.site import OpKind
 from tests.policy.toy import LSTM, FakeGraph, make_graph, make_site, plan, policy, rules
@@ -221,7 +221,7 @@ def linear_only(monkeypatch: pytest.MonkeyPatch) -> None:
 
     @rule("linear-only")
     @dataclass(frozen=True)
-    class LinearOnly(Rule):
+    class LinearOnly(FeedbackRule):
         ops: ClassVar[tuple[OpKind, ...]] = ("linear",)
 
         def feedback(self, weight: Tensor, drawn: Tensor | None) -> Tensor:

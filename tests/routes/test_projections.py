@@ -14,7 +14,6 @@ from torch.utils._pytree import tree_leaves
 
 from fxbio.errors import ModelError, RuleError
 from fxbio.rules import make_rule
-from fxbio.rules.broadcast import ConvGeometry, ReceiverInfo
 from fxbio.rules.projection import (
     Channel,
     Conv,
@@ -23,6 +22,7 @@ from fxbio.rules.projection import (
     feature_error,
     parse_projection,
 )
+from fxbio.rules.routed_rule import ConvGeometry, ReceiverInfo
 from tests.routes.nets import Convolutions, Perceptron, images, matrix, rows, transformed
 
 LAYERS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}

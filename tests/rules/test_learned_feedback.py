@@ -11,9 +11,11 @@ from torch import Tensor, nn
 
 import fxbio
 from fxbio.errors import RuleError
-from fxbio.rules import WeightInfo, available_rules, make_rule
+from fxbio.rules import FeedbackRule, WeightInfo, available_rules, make_rule
 
-LEARNING = [name for name, cls in available_rules().items() if cls.learns]
+LEARNING = [
+    name for name, cls in available_rules().items() if issubclass(cls, FeedbackRule) and cls.learns
+]
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:

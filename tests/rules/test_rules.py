@@ -13,8 +13,21 @@ from torch import Tensor
 
 import fxbio
 from fxbio.errors import FxbioError, PolicyError, RuleError
+from fxbio.ops.linear import linear
 from fxbio.policy.options import rule_options
-from fxbio.rules import Rule, WeightInfo, available_rules, base, find_rule, make_rule, rule
+from fxbio.rules import (
+    BroadcastRule,
+    FeedbackRule,
+    LocalRule,
+    Rule,
+    TargetRule,
+    WeightInfo,
+    available_rules,
+    base,
+    find_rule,
+    make_rule,
+    rule,
+)
 from fxbio.rules.spec import format_spec, parse_spec, split_specs
 
 SHAPE = (512, 512)
@@ -28,7 +41,12 @@ def weight_of(distribution: str, seed: int = 0) -> Tensor:
     return torch.randn(SHAPE, generator=generator)
 
 
-def feedback_of(made: Rule, weight: Tensor, seed: int = 1) -> Tensor:
+FEEDBACK_RULES = {
+    name: cls for name, cls in available_rules().items() if issubclass(cls, FeedbackRule)
+}
+
+
+def feedback_of(made: FeedbackRule, weight: Tensor, seed: int = 1) -> Tensor:
     drawn = made.draw(weight, INFO, torch.Generator().manual_seed(seed))
     return made.scale(weight, INFO) * made.feedback(weight, drawn)
 
@@ -85,15 +103,15 @@ def test_controls() -> None:
     weight = weight_of("normal")
     assert make_rule("bp").feedback(weight, None) is weight
     assert make_rule("frozen").feedback(weight, None) is weight
-    assert [name for name, cls in available_rules().items() if not cls.passes_error] == ["stop"]
-    assert [name for name, cls in available_rules().items() if not cls.trains_weight] == ["frozen"]
+    assert [name for name, cls in FEEDBACK_RULES.items() if not cls.passes_error] == ["stop"]
+    assert [name for name, cls in FEEDBACK_RULES.items() if not cls.trains_weight] == ["frozen"]
     assert [name for name, cls in available_rules().items() if not cls.rewrites] == ["bp"]
     with pytest.raises(RuleError, match="'stop' does not say what carries the error back"):
         make_rule("stop").feedback(weight, None)
 
 
 def test_only_batchwise_signs_and_copies_are_renewed() -> None:
-    periods = {name: make_rule(name).redraw_period() for name in available_rules()}
+    periods = {name: cls().redraw_period() for name, cls in FEEDBACK_RULES.items()}
     assert {name for name, period in periods.items() if period} == {"brsf", "fbp"}
     assert make_rule("wm", {"growth": "norm"}).redraw_period() == 1
     assert make_rule("brsf", {"redraw_every": 5}).redraw_period() == 5
@@ -142,7 +160,7 @@ def test_a_name_is_given_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(base, "_RULES", dict(base._RULES))
 
     @dataclass(frozen=True)
-    class Other(Rule):
+    class Other(FeedbackRule):
         pass
 
     for name, aliases in [("usf", ()), ("other", ("ss",))]:
@@ -160,13 +178,13 @@ def test_a_rule_of_ones_own_needs_no_more_than_its_matrix(monkeypatch: pytest.Mo
 
     @rule("own-drawn")
     @dataclass(frozen=True)
-    class Drawn(Rule):
+    class Drawn(FeedbackRule):
         def draw(self, weight: Tensor, info: WeightInfo, generator: torch.Generator) -> Tensor:
             return torch.full_like(weight, 2.0)
 
     @rule("own-learned")
     @dataclass(frozen=True)
-    class Learned(Rule):
+    class Learned(FeedbackRule):
         def learned(self, weight: Tensor, info: WeightInfo, generator: torch.Generator) -> Tensor:
             return torch.full_like(weight, 3.0)
 
@@ -178,12 +196,76 @@ def test_a_rule_of_ones_own_needs_no_more_than_its_matrix(monkeypatch: pytest.Mo
         assert (len(list(made.parameters())) == 3) == learns
 
 
+@pytest.mark.parametrize(
+    ("methods", "defines", "memory"),
+    [
+        ((), set(), ""),
+        (("feedback", "path", "scale"), set(), ""),
+        (("draw",), {"draw"}, "a copy of the size of W"),
+        (("learned",), {"learned"}, "a parameter of the size of W"),
+        (("draw", "learned"), {"draw", "learned"}, "a parameter of the size of W"),
+        (("learned", "local_gradient"), {"learned", "local_gradient"}, "a parameter of"),
+        (("draw", "redraw"), {"draw", "redraw"}, "a copy of"),
+    ],
+    ids=str,
+)
+def test_what_a_rule_defines_is_what_its_class_or_a_base_of_it_overrides(
+    methods: tuple[str, ...], defines: set[str], memory: str
+) -> None:
+    cls = type("Own", (FeedbackRule,), {method: lambda self, *_: None for method in methods})
+    for found in (cls, dataclass(frozen=True)(cls), type("Below", (cls,), {})):
+        assert found.defines == defines
+        assert (found.draws, found.learns) == ("draw" in defines, "learned" in defines)
+        assert found.memory().startswith(memory)
+    assert not FeedbackRule.defines
+
+
+@pytest.mark.parametrize("method", ["draw", "learned"])
+def test_a_rule_that_draws_nothing_is_refused_by_name(
+    monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    monkeypatch.setattr(base, "_RULES", dict(base._RULES))
+    rule("empty")(dataclass(frozen=True)(type("E", (FeedbackRule,), {method: lambda *_: None})))
+    with pytest.raises(RuleError, match=rf"{method}\(\) of rule 'empty' returned nothing for 'w"):
+        fxbio.transform(torch.nn.Linear(4, 5), fxbio.Policy.uniform("empty"), torch.ones(2, 4))
+
+
+def test_each_rule_belongs_to_one_family_and_has_nothing_of_the_others() -> None:
+    families = {
+        "asymmetric": (FeedbackRule, "feedback"),
+        "broadcast": (BroadcastRule, "matrix"),
+        "local": (LocalRule, "layers"),
+        "target": (TargetRule, "placement"),
+    }
+    for cls in available_rules().values():
+        own = [family for family, (kind, _) in families.items() if issubclass(cls, kind)]
+        assert own == [cls.family]
+        assert [family for family, (_, part) in families.items() if hasattr(cls, part)] == own
+
+
+def test_a_rule_of_no_family_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "_RULES", dict(base._RULES))
+    bare = dataclass(frozen=True)(type("Bare", (Rule,), {"feedback": lambda self, w, d: w}))
+    with pytest.raises(RuleError, match="rule 'bare' belongs to no family") as caught:
+        rule("bare")(bare)
+    assert "Bare derives from fxbio.Rule itself" in str(caught.value)
+    assert "class Bare(fxbio.FeedbackRule)" in str(caught.value)
+    assert "bare" not in available_rules()
+
+
+def test_ops_take_rules_that_have_a_feedback_weight() -> None:
+    x, weight = torch.ones(2, 3, requires_grad=True), torch.ones(4, 3)
+    out = linear(x, weight, None, None, "dfa", 1.0)
+    with pytest.raises(RuleError, match="rule 'dfa' does not say what carries the error back"):
+        out.sum().backward()
+
+
 def test_a_rule_without_a_matrix_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(base, "_RULES", dict(base._RULES))
 
     @rule("nothing")
     @dataclass(frozen=True)
-    class Nothing(Rule):
+    class Nothing(FeedbackRule):
         pass
 
     with pytest.raises(RuleError, match="does not say what carries the error back") as caught:
@@ -197,7 +279,8 @@ def test_what_is_given_the_weight_must_say_what_it_takes(
 ) -> None:
     """Otherwise a feedback that copies the weight would pass the audit for one that does not."""
     monkeypatch.setattr(base, "_RULES", dict(base._RULES))
-    silent = dataclass(frozen=True)(type("Silent", (Rule,), {method: lambda self, *_: None}))
+    body = {method: lambda self, *_: None}
+    silent = dataclass(frozen=True)(type("Silent", (FeedbackRule,), body))
     with pytest.raises(RuleError, match="does not say what its feedback takes over") as caught:
         rule("silent")(silent)
     assert f"{method}() of Silent is given the weight" in str(caught.value)
@@ -206,7 +289,7 @@ def test_what_is_given_the_weight_must_say_what_it_takes(
 
 def test_unsupported_operations_are_named() -> None:
     @dataclass(frozen=True)
-    class LinearOnly(Rule):
+    class LinearOnly(FeedbackRule):
         ops = ("linear",)
 
     conv = WeightInfo("c.weight", "conv2d", (4, 4, 3, 3))
@@ -302,7 +385,7 @@ def test_an_option_that_a_plug_in_calculates_with_has_a_type(monkeypatch: Any) -
 
     @rule("halved")
     @dataclass(frozen=True)
-    class Halved(Rule):
+    class Halved(FeedbackRule):
         share: float = 0.5
 
         def __post_init__(self) -> None:

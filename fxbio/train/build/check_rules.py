@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from fxbio.errors import ConfigError
 from fxbio.policy import Plan
 from fxbio.policy.assignment import Assignment
-from fxbio.rules import Rule
-from fxbio.rules.target_propagation import TargetRule
+from fxbio.rules import Rule, TargetRule
 from fxbio.train.config import Recipe
 
 __all__ = ["check_rules"]
@@ -31,31 +28,30 @@ def check_rules(recipe: Recipe, plan: Plan) -> None:
 
 
 def _check_scaled(plan: Plan) -> None:
-    found = _first(plan, lambda rule: rule.unscalable() is not None)
-    if found is None:
-        return
-    rule = found.make_rule()
-    raise ConfigError(
-        f"rule '{rule.name}' cannot learn with train.precision=fp16, which scales the loss",
-        notes=[str(rule.unscalable()), _place(found)],
-        help="train.precision=bf16 needs no scaling",
-    )
+    for assignment, rule in plan.ruled_by(Rule):
+        reason = rule.unscalable()
+        if reason is not None:
+            raise ConfigError(
+                f"rule '{rule.name}' cannot learn with train.precision=fp16, which scales the loss",
+                notes=[reason, _place(assignment)],
+                help="train.precision=bf16 needs no scaling",
+            )
 
 
 def _check_stepwise(plan: Plan, setting: str, why: str) -> None:
-    found = _first(plan, lambda rule: getattr(rule, "iterations", 0) > 0)
-    if found is None:
-        return
-    rule = found.make_rule()
-    raise ConfigError(
-        f"{setting} does not go with rule '{rule}'",
-        notes=[f"its inverses are trained on a whole batch before each step, {why}", _place(found)],
-        help="leave it out, or have the backward pass train them: with: {iterations: 0}",
-    )
+    for assignment, rule in plan.ruled_by(TargetRule):
+        if not rule.iterations:
+            continue
+        trained = "its inverses are trained on a whole batch before each step"
+        raise ConfigError(
+            f"{setting} does not go with rule '{rule}'",
+            notes=[f"{trained}, {why}", _place(assignment)],
+            help="leave it out, or have the backward pass train them: with: {iterations: 0}",
+        )
 
 
 def _check_inverses(plan: Plan, setting: str) -> None:
-    if _first(plan, lambda rule: isinstance(rule, TargetRule)) is not None:
+    if plan.ruled_by(TargetRule):
         return
     raise ConfigError(
         f"{setting} is about learned inverses, and no rule of the policy has any",
@@ -66,10 +62,6 @@ def _check_inverses(plan: Plan, setting: str) -> None:
 
 def _turns(recipe: Recipe) -> str:
     return "train.phases" if recipe.train.phases else "train.inverse_epochs"
-
-
-def _first(plan: Plan, fits: Callable[[Rule], bool]) -> Assignment | None:
-    return next((a for a in plan.rewritten() if fits(a.make_rule())), None)
 
 
 def _place(assignment: Assignment) -> str:

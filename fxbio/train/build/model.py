@@ -16,6 +16,7 @@ from fxbio.runtime.install import bound_modules
 from fxbio.errors import ConfigError
 from fxbio.plugins import load_entry_points, load_plugin
 from fxbio.policy import Plan, Policy
+from fxbio.rules import FeedbackRule, TargetRule
 from fxbio.serialization.record import plan_of
 from fxbio.models import load_reference
 from fxbio.train.build.check_rules import check_rules
@@ -100,12 +101,12 @@ def wrap(model: nn.Module, recipe: Recipe, world: World) -> nn.Module:
     """The model as it is called in training: in DDP, and with what a rule needs before a step."""
     plan = plan_of(model)
     parallel = model if world.size == 1 else _distributed(model, plan, recipe, world)
-    stepwise = any(getattr(a.make_rule(), "iterations", 0) for a in plan.rewritten())
+    stepwise = any(rule.iterations for _, rule in plan.ruled_by(TargetRule))
     return FeedbackFirst(parallel) if stepwise else parallel
 
 
 def _distributed(model: nn.Module, plan: Plan, recipe: Recipe, world: World) -> nn.Module:
-    stops = any(not a.make_rule().passes_error for a in plan.rewritten())
+    stops = any(not rule.passes_error for _, rule in plan.ruled_by(FeedbackRule))
     return DistributedDataParallel(
         model,
         device_ids=[world.device] if world.device.type == "cuda" else None,

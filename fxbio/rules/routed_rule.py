@@ -1,4 +1,4 @@
-"""Rules that send the error of the output straight to the layers below it."""
+"""Rules whose layers get their error from elsewhere: where from, and where it enters."""
 
 from __future__ import annotations
 
@@ -6,17 +6,13 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
 
-import torch
-from torch import Tensor
-
 from fxbio.errors import RuleError
-from fxbio.rules.base import Family, Rule
+from fxbio.rules.base import Rule
 from fxbio.rules.option_checks import check_word, names
-from fxbio.rules.projection import Projection
 from fxbio.rules.weight_info import WeightInfo
 from fxbio.site import OP_KINDS, OpKind
 
-__all__ = ["BroadcastRule", "ConvGeometry", "Point", "ReceiverInfo"]
+__all__ = ["ConvGeometry", "Point", "ReceiverInfo", "RoutedRule"]
 
 Point = Literal["activation", "input", "block"]
 """Where the error is injected: behind the first nonlinearity after the layer, at the input of the
@@ -66,15 +62,12 @@ class ReceiverInfo:
 
 
 @dataclass(frozen=True)
-class BroadcastRule(Rule):
-    """Base of the family. The fields say where the error comes from and where it goes."""
+class RoutedRule(Rule):
+    """Base of two families. The fields say where the error comes from and where it goes."""
 
-    family: ClassVar[Family] = "broadcast"
     ops: ClassVar[tuple[OpKind, ...]] = tuple(op for op in OP_KINDS if op != "norm")
-    sends_targets: ClassVar[bool] = False
-    """Whether the labels are sent, and not the error."""
     needs_labels: ClassVar[bool] = False
-    """Whether the labels are recovered from the error."""
+    """Whether it is the labels that are sent, recovered from the error."""
 
     at: Point = "activation"
     """Where the error is injected: activation (behind the nonlinearity that follows the layer, or
@@ -109,10 +102,6 @@ class BroadcastRule(Rule):
                 help="drop skip: sum, or choose at: activation or at: input",
             )
 
-    @classmethod
-    def memory(cls) -> str:
-        return "a matrix per receiver, of the error's classes × what it projects to"
-
     def in_words(self) -> str:
         source = f"the outputs of {', '.join(self.source)}" if self.source else "the model's output"
         where = {
@@ -124,20 +113,12 @@ class BroadcastRule(Rule):
         return f"{self._sent()} {source} arrives {where}; {rest} there"
 
     def _sent(self) -> str:
-        what = "labels, recovered from the error" if self.sends_targets else "error"
-        return f"a projection of the {what} of"
+        """What arrives at a receiver, in words, with a source behind them."""
+        raise NotImplementedError(f"rule '{self.name}' does not say what it sends")
 
-    def matrix(self, receiver: ReceiverInfo, generator: torch.Generator) -> Tensor:
-        """The fixed feedback matrix of a receiver, float32 on the CPU."""
-        raise NotImplementedError(f"rule '{self.name}' does not define matrix()")
-
-    def matrix_name(self, receiver: ReceiverInfo) -> str:
-        """What the matrix is drawn by, besides the seed; receivers of one name share it."""
+    def drawn_by(self, receiver: ReceiverInfo) -> str:
+        """What the feedback of a receiver is drawn by, besides the seed; receivers may share it."""
         return f"{receiver.name} <- {receiver.source}" if receiver.source else receiver.name
-
-    def carrier(self, receiver: ReceiverInfo) -> Projection:
-        """How the matrix is applied."""
-        raise NotImplementedError(f"rule '{self.name}' does not define carrier()")
 
     @property
     def mean_loss(self) -> bool:
@@ -146,7 +127,7 @@ class BroadcastRule(Rule):
 
     @property
     def fixes_size(self) -> bool:
-        """Whether its matrices fit receivers of one size only."""
+        """Whether its feedback fits receivers of one size only."""
         return False
 
     def unserved(self, receiver: ReceiverInfo) -> str | None:

@@ -1,9 +1,10 @@
-"""Activation and information alignment of Kunin et al. 2020, "Two Routes to Scalable Credit …".
+"""The alignment rules of Kunin et al. 2020, "Two Routes to Scalable Credit Assignment …".
 
-Both train ``B`` by a loss on what the layer itself sees and sends: with ``x`` its input, ``W x`` is
-its response, ``B x`` what the feedback weight makes of the same input, and ``Bᵀ W x`` the echo of
-the response. Means are over the batch and over positions, sums over units. A convolution is
-taken patch by patch.
+All train ``B`` by a loss of its own: symmetric alignment on the weights themselves, activation and
+information alignment on what the layer sees and sends. With ``x`` its input, ``W x`` is its
+response, ``B x`` what the feedback weight makes of the same input, and ``Bᵀ W x`` the echo of the
+response. Means are over the batch and over positions, sums over units. A convolution is taken
+patch by patch.
 """
 
 from __future__ import annotations
@@ -11,21 +12,55 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
-from fxbio.rules.base import rule
-from fxbio.rules.learned import LearnedFeedback
+from fxbio.rules.base import Transport, rule
 from fxbio.rules.option_checks import check_coefficients, check_share
+from fxbio.rules.random_feedback import LearnedFeedback
+from fxbio.rules.weight_info import WeightInfo
 from fxbio.site import OpKind
 
-__all__ = ["ActivationAlignment", "InformationAlignment"]
+__all__ = ["ActivationAlignment", "InformationAlignment", "SymmetricAlignment"]
+
+_PAPER = "Kunin et al. 2020, arXiv 2003.01513"
+
+
+@rule("sa", aliases=("symmetric-alignment",))
+@dataclass(frozen=True)
+class SymmetricAlignment(LearnedFeedback):
+    """``B`` minimises ``α ‖B‖² − β Σ W ∘ B``, the primitives decay and self.
+
+    It tends to ``(β/2α) W``: a running average of past weights, which it reads one by one.
+    """
+
+    paper: ClassVar[str] = _PAPER
+    transports: ClassVar[Transport] = "copies"
+
+    alpha: float = 1e-3
+    """Coefficient of the decay."""
+    beta: float = 2e-3
+    """Coefficient of the pull towards the forward weight."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_coefficients(alpha=self.alpha, beta=self.beta)
+
+    def reads_weight(self) -> bool:
+        return True
+
+    def local_gradient(
+        self, weight: Tensor, learned: Tensor, info: WeightInfo, generator: torch.Generator
+    ) -> Tensor:
+        """``2α B − β W``."""
+        return 2 * self.alpha * learned - self.beta * weight
 
 
 @dataclass(frozen=True)
 class _ActivityAlignment(LearnedFeedback):
-    """What the two have in common: how much of the activity they look at."""
+    """Losses on activity: how much of it they look at."""
 
-    paper: ClassVar[str] = "Kunin et al. 2020, arXiv 2003.01513"
+    paper: ClassVar[str] = _PAPER
     ops: ClassVar[tuple[OpKind, ...]] = ("linear", "conv1d", "conv2d", "conv3d")
 
     share: float = 0.03
