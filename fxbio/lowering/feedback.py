@@ -22,13 +22,17 @@ class FeedbackSpec:
     """The backward path of one weight, as numbers: what rule, scale and drawn part it has."""
 
     rule: FeedbackRule
-    spec: str
     info: WeightInfo
     shape: tuple[int, ...]
     """Shape of the drawn part."""
     scale: float
     drawn: Tensor | None
     learned: nn.Parameter | None = None
+
+    @property
+    def spec(self) -> str:
+        """Spec string of the rule, as ops take it."""
+        return self.rule.spec()
 
     @property
     def stored(self) -> bool:
@@ -68,7 +72,6 @@ def _feedback_spec(model: nn.Module, site: Site, rule: FeedbackRule, seed: int) 
             raise RuleError(f"{method}() of rule '{rule.name}' returned nothing for '{info.name}'")
     return FeedbackSpec(
         rule,
-        rule.spec(),
         info,
         site.feedback_shape,
         rule.scale(weight, info),

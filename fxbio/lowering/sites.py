@@ -17,7 +17,6 @@ from fxbio.ops import functional
 from fxbio.ops.functional import Backward
 from fxbio.policy.assignment import Assignment
 from fxbio.policy.plan import Plan
-from fxbio.rules import FeedbackRule
 from fxbio.runtime.binding import FEEDBACK_PREFIX, BoundWeight, resolve_attribute
 from fxbio.semantics.functions import match_linear_call
 from fxbio.semantics.weight_provenance import is_reindexing
@@ -128,7 +127,7 @@ class SiteLowering:
             ),
             info=spec.info,
             shape=spec.shape,
-            rule=spec.spec,
+            rule=spec.rule,
             scale=spec.scale,
             feedback=None if spec.drawn is None else drawn,
             seed=self.plan.seed,
@@ -137,7 +136,6 @@ class SiteLowering:
             meets_activations=not self._meeting.isdisjoint(site.sources),
             applied=self.plan.applied.issuperset(site.sources),
             learned=None if spec.learned is None else name,
-            combine=None if type(spec.rule).path is FeedbackRule.path else spec.rule,
         )
         known.append(made)
         if not spec.rule.trains_weight:

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from fxbio.ops.feedback_weight import parse_rule
 from fxbio.ops.functional import Backward
 from fxbio.rules.feedback_rule import FeedbackRule
 from fxbio.rules.weight_info import WeightInfo
@@ -60,8 +59,7 @@ class BoundWeight:
     info: WeightInfo
     shape: tuple[int, ...]
     """Shape in which its feedback is drawn."""
-    rule: str
-    """Spec string of the rule."""
+    rule: FeedbackRule
     scale: float
     feedback: str | None
     """Name of the buffer with the drawn part, if there is one."""
@@ -77,8 +75,11 @@ class BoundWeight:
     """The line of the policy that gave it its rule, for messages."""
     meets_activations: bool = False
     """Whether the captured pass adds, multiplies or selects it with an activation besides."""
-    combine: FeedbackRule | None = None
-    """The rule itself, where it makes the feedback weight out of what it learns."""
+    spec: str = field(init=False)
+    """Spec string of the rule, as ops take it."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "spec", self.rule.spec())
 
     @property
     def stored(self) -> bool:
@@ -88,11 +89,11 @@ class BoundWeight:
     def backward(self, module: nn.Module) -> Backward:
         """The backward path with the module's current feedback."""
         if self.learned is None:
-            return Backward(self.rule, self.scale, self.drawn(module))
+            return Backward(self.spec, self.scale, self.drawn(module))
         if not differentiated():
-            return Backward(self.rule, self.scale, None)  # nobody will go back
+            return Backward(self.spec, self.scale, None)  # nobody will go back
         check_can_learn(module, self)
-        return Backward(self.rule, self.scale, self.path(module))
+        return Backward(self.spec, self.scale, self.path(module))
 
     def path(self, module: nn.Module) -> Tensor | None:
         """The drawn part of the feedback weight, or what is made of it and the learned part."""
@@ -100,7 +101,7 @@ class BoundWeight:
         if self.learned is None:
             return drawn
         learned = gathered(getattr(module, self.learned))
-        return learned if self.combine is None else self.combine.path(learned, drawn, self.info)
+        return self.rule.path(learned, drawn, self.info)
 
     def drawn(self, module: nn.Module) -> Tensor | None:
         """The drawn part of the feedback weight."""
@@ -124,7 +125,7 @@ class BoundWeight:
     @property
     def has_history(self) -> bool:
         """Whether the feedback comes of the past and not of a seed alone."""
-        return self.learned is not None or parse_rule(self.rule).remembers
+        return self.learned is not None or self.rule.remembers
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from fxbio.ops.feedback_weight import feedback_of, parse_rule
+from fxbio.ops.feedback_weight import feedback_of
 from fxbio.runtime.binding import (
     BoundWeight,
     Installation,
@@ -85,7 +85,7 @@ def _equip(
 ) -> None:
     """Add what a module needs and freeze weights, in a way that can be undone until it is bound."""
     like = _device_and_dtype(module, binding)
-    forgettable = {w.feedback for w in binding.weights if not parse_rule(w.rule).remembers}
+    forgettable = {w.feedback for w in binding.weights if not w.rule.remembers}
     forgettable |= set(binding.attached)
     of_weights = {name for w in binding.weights for name in (w.feedback, w.learned)}
     for name in added_names(binding):
@@ -189,12 +189,12 @@ def feedback_weights(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _feedback_weight(module: nn.Module, bound: BoundWeight) -> Tensor | None:
-    if not parse_rule(bound.rule).passes_error:
+    if not bound.rule.passes_error:
         return None
     weight = gathered(resolve_attribute(module, bound.attribute))
     drawn = bound.path(module)
     if not bound.computed and weight.shape == torch.Size(bound.shape):
-        return feedback_of(weight, drawn, bound.rule, weight) * bound.scale
+        return feedback_of(weight, drawn, bound.spec, weight) * bound.scale
     probes = [weight.new_full(bound.shape, value) for value in (1.0, -2.0)]
-    one, other = (feedback_of(probe, drawn, bound.rule, probe) for probe in probes)
+    one, other = (feedback_of(probe, drawn, bound.spec, probe) for probe in probes)
     return one * bound.scale if torch.equal(one, other) else None

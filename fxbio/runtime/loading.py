@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from fxbio.ops.feedback_weight import parse_rule
 from fxbio.rules.seeding import feedback_generator
 from fxbio.runtime.binding import BoundWeight, added_names, binding_of
 from fxbio.runtime.updates import follows_updates, track_updates
@@ -102,7 +101,7 @@ def _after_loading(module: nn.Module, incompatible: Any) -> None:
 @torch.no_grad()
 def _draw_again(module: nn.Module, bound: BoundWeight) -> None:
     """What was drawn when the model was transformed, from the weights of now."""
-    rule, drawn = parse_rule(bound.rule), bound.drawn(module)
+    rule, drawn = bound.rule, bound.drawn(module)
     if drawn is None or not rule.remembers:
         return
     generator = feedback_generator(bound.seed, bound.weight)

@@ -22,7 +22,6 @@ from torch.utils.hooks import RemovableHandle
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from fxbio.errors import ModelError
-from fxbio.ops.feedback_weight import parse_rule
 from fxbio.rules.seeding import feedback_generator
 from fxbio.runtime.sharding import gathered
 from fxbio.runtime.stepping import after_backward
@@ -87,7 +86,7 @@ def local_gradient(module: nn.Module, bound: BoundWeight, purpose: str, turn: in
         turn: number of the draw.
     """
     assert bound.learned is not None
-    rule, learned = parse_rule(bound.rule), gathered(getattr(module, bound.learned))
+    rule, learned = bound.rule, gathered(getattr(module, bound.learned))
     if "local_gradient" not in rule.defines:
         return None
     generator = feedback_generator(bound.seed, f"{bound.weight}:{purpose}", turn)
@@ -106,30 +105,30 @@ def check_can_learn(module: nn.Module, bound: BoundWeight) -> None:
     """
     assert bound.learned is not None
     parameter: Tensor = getattr(module, bound.learned)
-    if not parameter.requires_grad:
+    if bound.rule.tied or not parameter.requires_grad:
         return
-    _check_precision(parameter.device.type, bound.rule, bound.weight)
+    _check_precision(parameter.device.type, bound.rule.name, bound.weight)
     if not torch.compiler.is_compiling():  # a compiler has stand-ins for parameters
         _check_own(module, bound, parameter)
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # compiled code is made anew for another precision
-def _check_precision(device: str, spec: str, weight: str) -> None:
-    if parse_rule(spec).tied or not torch.is_autocast_enabled(device):
+def _check_precision(device: str, rule: str, weight: str) -> None:
+    if not torch.is_autocast_enabled(device):
         return
     if torch.get_autocast_dtype(device) == torch.float16:
         raise ModelError(
             f"the feedback of '{weight}' cannot learn under float16 autocast",
             notes=[
-                f"rule {spec.partition('{')[0]} has a loss of its own, which a gradient scaler "
-                "does not scale but would scale back"
+                f"rule {rule} has a loss of its own, which a gradient scaler does not scale but "
+                "would scale back"
             ],
             help="use bfloat16: torch.autocast(device, torch.bfloat16), without a scaler",
         )
 
 
 def _check_own(module: nn.Module, bound: BoundWeight, parameter: Tensor) -> None:
-    if parse_rule(bound.rule).tied or parameter in _hooked:
+    if parameter in _hooked:
         return
     if not isinstance(parameter, nn.Parameter):
         raise _not_own(bound)
@@ -157,7 +156,7 @@ def _self_taught(
     module: nn.Module, weights: tuple[BoundWeight, ...]
 ) -> Iterator[tuple[BoundWeight, Tensor]]:
     for bound in weights:
-        if bound.learned is not None and not parse_rule(bound.rule).tied:
+        if bound.learned is not None and not bound.rule.tied:
             yield bound, getattr(module, bound.learned)
 
 

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 
 from fxbio.errors import ModelError
-from fxbio.ops.feedback_weight import parse_rule
 from fxbio.rules.weight_mirror import WeightMirror
 from fxbio.runtime.binding import BoundWeight, binding_of
 from fxbio.runtime.install import bound_modules
@@ -36,7 +35,7 @@ def mirror(model: nn.Module, steps: int = 1) -> None:
     mirrors: dict[int, tuple[nn.Module, BoundWeight]] = {}  # modules may share a feedback
     for _, module in bound_modules(model):
         for bound in binding_of(module).weights:
-            if isinstance(parse_rule(bound.rule), WeightMirror):
+            if isinstance(bound.rule, WeightMirror):
                 mirrors[id(_feedback(module, bound))] = (module, bound)
     if not mirrors:
         raise ModelError(
@@ -53,7 +52,7 @@ def _step(module: nn.Module, bound: BoundWeight, step: int) -> None:
     assert gradient is not None
     feedback = _feedback(module, bound)
     fill(feedback, gathered(feedback) - gradient)
-    if parse_rule(bound.rule).redraw_period():
+    if bound.rule.redraw_period():
         renew(module, bound, 0)
 
 

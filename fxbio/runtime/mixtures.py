@@ -89,7 +89,7 @@ def _unseen(weight: BoundWeight) -> UnreachableWeightError:
     return UnreachableWeightError(
         f"{where}{weight.weight} is applied together with a tensor that no module held when the "
         "model was captured, which would be plain backprop",
-        notes=[f"rule '{weight.rule}', decided by {weight.decided_by}"],
+        notes=[f"rule '{weight.spec}', decided by {weight.decided_by}"],
         help="fxbio.revert(model), set the tensor (a mask, an adapter) as a buffer, parameter or "
         "attribute of a module, and transform again; or give the weight rule: bp",
     )

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from fxbio.errors import FxbioWarning, ModelError
-from fxbio.ops.feedback_weight import parse_rule
 from fxbio.runtime.binding import BoundWeight, binding_of
 
 __all__ = ["check_optimizer", "forget_optimizers"]
@@ -67,7 +66,7 @@ def _first_met(
         sources = [bound.parameter(module, source) for source in bound.sources]
         if id(feedback) in held:
             seen[name] = _TRAINED
-            if parse_rule(bound.rule).tied:
+            if bound.rule.tied:
                 yield bound, feedback, sources
             continue
         trained = {id(source) for source in sources} & held  # optimizers may hold one source each
@@ -100,8 +99,7 @@ def _tied_problem(
     others = [other for s in sources if (other := _group(optimizer, s)) is not None]
     assert group is not None
     differing = sorted({key for other in others for key in _different(group, other)})
-    rule = bound.rule.partition("{")[0]
-    relies = f"rule {rule} relies on equal updates."
+    relies = f"rule {bound.rule.name} relies on equal updates."
     if differing:
         return (
             f"is trained with other options than its weight: {', '.join(differing)}; {relies} "
@@ -117,7 +115,8 @@ def _tied_problem(
         name = "AdamW" if _adapts(optimizer, feedback) else "SGD"
         return (
             "is trained without weight decay, and only decay draws it to its weight under rule "
-            f"{rule}; give both the same, as {name}(model.parameters(), …, weight_decay=1e-4) does"
+            f"{bound.rule.name}; give both the same, as {name}(model.parameters(), …, "
+            "weight_decay=1e-4) does"
         )
     return None
 
@@ -157,8 +156,7 @@ def _untrained(bound: BoundWeight) -> ModelError:
     return ModelError(
         f"an optimizer trains '{bound.weight}', and none trains its feedback",
         notes=[
-            f"rule {bound.rule.partition('{')[0]} learns it: the parameter '{bound.learned}' of "
-            "the same module",
+            f"rule {bound.rule.name} learns it: the parameter '{bound.learned}' of the same module",
             "an optimizer that was built before fxbio.transform does not know it",
         ],
         help="build it from the transformed model: SGD(model.parameters(), …), or "

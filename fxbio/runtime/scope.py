@@ -123,7 +123,7 @@ class RuleScope(TorchFunctionMode):
         weight = known.weight
         assert weight is not None
         if not weight.stored or known.feedback is not None:
-            return Backward(weight.rule, weight.scale, known.feedback)
+            return Backward(weight.spec, weight.scale, known.feedback)
         for other in self._weights:
             if other.stored and other.shape == tensor.shape:
                 return other.backward(self._module)

@@ -36,7 +36,7 @@ def check_unchanged(module: nn.Module, weight: BoundWeight) -> None:
     if change is not None:
         raise UnreachableWeightError(
             f"the layer of {weight.weight} was changed after transform: {change}",
-            notes=[f"rule '{weight.rule}', decided by {weight.decided_by}"],
+            notes=[f"rule '{weight.spec}', decided by {weight.decided_by}"],
             help=CHANGE_AND_REPEAT,
         )
 

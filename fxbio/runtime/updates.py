@@ -23,7 +23,6 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from fxbio.errors import FxbioWarning, ModelError
-from fxbio.ops.feedback_weight import parse_rule
 from fxbio.rules.seeding import feedback_generator
 from fxbio.runtime.binding import UPDATES, BoundWeight, binding_of, resolve_attribute
 from fxbio.runtime.local_losses import attach_losses, begin_update, detach_losses
@@ -277,7 +276,7 @@ def renew(module: nn.Module, weight: BoundWeight, turn: int) -> None:
     name = weight.learned or weight.feedback
     assert name is not None
     feedback: Tensor = getattr(module, name)
-    rule = parse_rule(weight.rule)
+    rule = weight.rule
     like = weight.weight_of(module) if rule.reads_weight() else torch.empty(weight.shape)
     generator = feedback_generator(weight.seed, weight.weight, turn)
     fill(feedback, rule.redraw(like, gathered(feedback), weight.info, generator))
@@ -357,11 +356,11 @@ def _moving(module: nn.Module) -> Iterator[Tensor]:
 
 
 def _follows(weight: BoundWeight) -> bool:
-    return weight.learned is not None or parse_rule(weight.rule).redraw_period() > 0
+    return weight.learned is not None or weight.rule.redraw_period() > 0
 
 
 def _renewed(module: nn.Module) -> list[tuple[BoundWeight, int]]:
     """The weights whose feedback is renewed, with the number of updates between two times."""
     binding = binding_of(module)
-    periods = [(weight, parse_rule(weight.rule).redraw_period()) for weight in binding.weights]
+    periods = [(weight, weight.rule.redraw_period()) for weight in binding.weights]
     return [(weight, period) for weight, period in periods if period]

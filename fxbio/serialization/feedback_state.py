@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from fxbio.errors import RecordError
-from fxbio.ops.feedback_weight import parse_rule
 from fxbio.rules import FeedbackRule
 from fxbio.runtime.binding import BINDING, BoundWeight, binding_of
 from fxbio.runtime.install import bound_modules
@@ -39,7 +38,7 @@ def digests(model: nn.Module) -> dict[str, str]:
     found = {}
     for key, module, bound in _bound_weights(model):
         drawn = bound.drawn(module)
-        if drawn is not None and not parse_rule(bound.rule).remembers:
+        if drawn is not None and not bound.rule.remembers:
             found[key] = _digest(drawn)
     return found | {f"route:{name}": _digest(matrix) for name, matrix in _matrices(model)}
 
@@ -64,7 +63,7 @@ def irreproducible(model: nn.Module) -> dict[str, Tensor]:
     found = {}
     for key, module, bound in _bound_weights(model):
         drawn = bound.drawn(module)
-        if drawn is not None and _is_of_the_past(parse_rule(bound.rule)):
+        if drawn is not None and _is_of_the_past(bound.rule):
             found[key] = drawn.detach().cpu().clone()
     return found
 
