@@ -6,15 +6,18 @@ gradient of the input only, so the feedback weight takes its place there.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from fxbio.ops.activity import activity_gradient, patches
+from fxbio.ops.activity import patches
 from fxbio.ops.autocast import register_autocast
 from fxbio.ops.custom_op import custom_op, not_a_view
 from fxbio.ops.feedback_weight import (
+    Watched,
     feedback_gradient,
     feedback_of,
     parse_rule,
@@ -88,21 +91,16 @@ def _backward(ctx: Any, error: Tensor) -> tuple[Tensor | None, ...]:
     if needs_x and late_scale != 1.0:
         grad_x = grad_x * late_scale
     grad_x, returned = grad_x if needs_x else None, grad_weight if needs_weight else None
-    grad_feedback = (
-        _feedback_gradient(ctx, x, weight, drawn, grad_weight) if needs_feedback else None
-    )
+    grad_feedback = None
+    if needs_feedback:
+        watched = Watched(weight, partial(_patches, ctx.geometry, x, weight))
+        grad_feedback = feedback_gradient(ctx.rule, drawn, grad_weight, watched)
     return grad_x, returned, grad_bias, grad_feedback, *[None] * 8
 
 
-def _feedback_gradient(
-    ctx: Any, x: Tensor, weight: Tensor, feedback: Tensor, grad_weight: Tensor | None
-) -> Tensor:
-    rule = parse_rule(ctx.rule)
-    if share := rule.watched_share():
-        stride, padding, dilation, _, _, groups = ctx.geometry
-        seen = patches(x, weight.shape[2:], stride, padding, dilation, groups, share)
-        return activity_gradient(rule, seen, weight, feedback)
-    return feedback_gradient(ctx.rule, feedback, grad_weight)
+def _patches(geometry: Sequence[Any], x: Tensor, weight: Tensor, share: float) -> Tensor:
+    stride, padding, dilation, _, _, groups = geometry
+    return patches(x, weight.shape[2:], stride, padding, dilation, groups, share)
 
 
 def _scale_smaller(matrix: Tensor, x: Tensor, scale: float) -> tuple[Tensor, float]:

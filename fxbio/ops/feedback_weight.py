@@ -6,17 +6,21 @@ that is what lets a rule survive export, re-tracing and pickling.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from fxbio.errors import RuleError
+from fxbio.ops.activity import activity_gradient
 from fxbio.rules.base import make_rule
 from fxbio.rules.feedback_rule import FeedbackRule
 from fxbio.rules.spec import parse_spec
 
 __all__ = [
+    "Watched",
     "feedback_gradient",
     "feedback_of",
     "parse_rule",
@@ -67,13 +71,32 @@ def wants_weight_gradient(spec: str, needs_weight: bool, needs_feedback: bool) -
     return needs_weight or (needs_feedback and parse_rule(spec).tied)
 
 
-def feedback_gradient(spec: str, feedback: Tensor, grad_weight: Tensor | None) -> Tensor:
-    """The gradient of a feedback weight that learns.
+class Watched(NamedTuple):
+    """What a loss on activity sees of one application of a weight."""
 
-    Under a rule that is not ``tied`` it is zero: the parameter is seen to be in use, and its local
-    loss is added where it is kept.
+    weight: Tensor
+    inputs: Callable[[float], Tensor]
+    """The inputs at a share of the positions: (groups, n, in)."""
+
+
+def feedback_gradient(
+    spec: str, feedback: Tensor, grad_weight: Tensor | None, watched: Watched | None = None
+) -> Tensor:
+    """The gradient of a feedback weight that learns: that of the weight, or of a loss on activity.
+
+    Under a rule with neither it is zero: the parameter is seen to be in use, and a loss on weights
+    is added where the parameter is kept.
+
+    Args:
+        spec: of the rule.
+        feedback: the feedback weight.
+        grad_weight: of the forward weight, which a rule that is ``tied`` needs.
+        watched: in the ops that losses on activity can look at.
     """
-    if parse_rule(spec).tied:
+    rule = parse_rule(spec)
+    if rule.tied:
         assert grad_weight is not None
         return grad_weight.to(feedback.dtype, copy=True)  # a tensor may become one ``.grad`` only
+    if watched is not None and (share := rule.watched_share()):
+        return activity_gradient(rule, watched.inputs(share), watched.weight, feedback)
     return feedback.new_zeros(()).expand_as(feedback)

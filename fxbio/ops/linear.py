@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor
 
-from fxbio.ops.activity import activity_gradient, tokens
+from fxbio.ops.activity import tokens
 from fxbio.ops.autocast import register_autocast
 from fxbio.ops.custom_op import custom_op, not_a_view
 from fxbio.ops.feedback_weight import (
+    Watched,
     feedback_gradient,
     feedback_of,
     parse_rule,
@@ -63,17 +65,9 @@ def _backward(ctx: Any, error: Tensor) -> tuple[Tensor | None, ...]:
     if ctx.has_bias and needs_bias:
         grad_bias = flat_error.sum(0)
     if needs_feedback:
-        grad_feedback = _feedback_gradient(ctx.rule, x, weight, drawn, grad_weight)
+        watched = Watched(weight, partial(tokens, x))
+        grad_feedback = feedback_gradient(ctx.rule, drawn, grad_weight, watched)
     return grad_x, grad_weight if needs_weight else None, grad_bias, grad_feedback, None, None
-
-
-def _feedback_gradient(
-    spec: str, x: Tensor, weight: Tensor, feedback: Tensor, grad_weight: Tensor | None
-) -> Tensor:
-    rule = parse_rule(spec)
-    if share := rule.watched_share():
-        return activity_gradient(rule, tokens(x, share), weight, feedback)
-    return feedback_gradient(spec, feedback, grad_weight)
 
 
 def scaled_product(left: Tensor, right: Tensor, scale: float) -> Tensor:

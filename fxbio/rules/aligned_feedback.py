@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from fxbio.rules.base import Transport, rule
+from fxbio.rules.feedback_rule import WATCHED_OPS
 from fxbio.rules.option_checks import check_coefficients, check_share
 from fxbio.rules.random_feedback import LearnedFeedback
 from fxbio.rules.weight_info import WeightInfo
@@ -61,7 +62,7 @@ class _ActivityAlignment(LearnedFeedback):
     """Losses on activity: how much of it they look at."""
 
     paper: ClassVar[str] = _PAPER
-    ops: ClassVar[tuple[OpKind, ...]] = ("linear", "conv1d", "conv2d", "conv3d")
+    ops: ClassVar[tuple[OpKind, ...]] = WATCHED_OPS
 
     share: float = 0.03
     """Share of the positions of a feature map or sequence that the loss looks at, at least one of

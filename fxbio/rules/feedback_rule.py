@@ -25,10 +25,14 @@ from torch import Tensor
 from fxbio.errors import RuleError
 from fxbio.rules.base import Family, Rule
 from fxbio.rules.weight_info import WeightInfo
+from fxbio.site import OpKind
 
-__all__ = ["FeedbackRule"]
+__all__ = ["WATCHED_OPS", "FeedbackRule"]
 
-_OPTIONAL = ("draw", "learned", "local_gradient", "redraw")
+WATCHED_OPS: tuple[OpKind, ...] = ("linear", "conv1d", "conv2d", "conv3d")
+"""Operations whose inputs a loss on activity can look at."""
+
+_OPTIONAL = ("draw", "learned", "local_gradient", "activity_loss", "redraw")
 """Methods whose presence decides what is kept and called for a rule."""
 
 
@@ -153,7 +157,7 @@ class FeedbackRule(Rule):
 
     def watched_share(self) -> float:
         """Share of the positions of its input that ``activity_loss`` looks at; 0 without one."""
-        return 0.0
+        return 1.0 if "activity_loss" in self.defines else 0.0
 
     def activity_loss(self, x: Tensor, weight: Tensor, feedback: Tensor) -> Tensor:
         """A loss on what the layer does to its input, which trains the feedback weight.
@@ -191,6 +195,12 @@ class FeedbackRule(Rule):
         drawn = self.draw(weight, info, generator)
         assert drawn is not None
         return drawn
+
+    def unsupported(self, info: WeightInfo) -> str | None:
+        reason = super().unsupported(info)
+        if reason is None and self.watched_share() and info.op not in WATCHED_OPS:
+            return f"activity_loss() sees the inputs of {', '.join(WATCHED_OPS)}, not of {info.op}"
+        return reason
 
     def unscalable(self) -> str | None:
         if self.tied or not self.learns_by_gradient():

@@ -1,7 +1,8 @@
 """Feedback that learns by a loss of its own: what its parameter gets besides the op's gradient.
 
-A hook on the parameter sees the gradient of a whole backward pass, however often the weight was
-applied and whatever was recomputed. It adds the gradient of the loss on weights, and keeps a
+Losses on activity are gradients of ops; losses on weights are added here, at the parameter itself.
+A hook on it sees the gradient of a whole backward pass, however often the weight was applied and
+whatever was recomputed, which no op sees. It adds the gradient of the loss on weights, and keeps a
 running mean over the backward passes since the last update: several micro-batches count as one
 batch, and a loss that does not depend on the batch counts once.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -10,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 import fxbio
-from fxbio.errors import RuleError
-from fxbio.rules import FeedbackRule, WeightInfo, available_rules, make_rule
+from fxbio.errors import FxbioError, RuleError
+from fxbio.rules import FeedbackRule, WeightInfo, available_rules, base, make_rule, rule
+from fxbio.rules.random_feedback import LearnedFeedback
 
 LEARNING = [
     name for name, cls in available_rules().items() if issubclass(cls, FeedbackRule) and cls.learns
@@ -190,6 +192,63 @@ def test_information_alignment_ends_where_its_gradient_vanishes() -> None:
         2 * beta * w @ sigma @ w.T + 2 * gamma * torch.eye(4), w @ sigma
     )
     torch.testing.assert_close(model[0].fxbio_feedback_0.detach(), wanted, rtol=1e-3, atol=1e-4)
+
+
+def own_activity_rule(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Registers ``own-activity``: B learns by ``Σ B x ∘ W x``, at all positions by default."""
+    monkeypatch.setattr(base, "_RULES", dict(base._RULES))
+
+    @rule("own-activity")
+    @dataclass(frozen=True)
+    class OwnActivity(LearnedFeedback):
+        def activity_loss(self, x: Tensor, weight: Tensor, feedback: Tensor) -> Tensor:
+            return ((x @ feedback.mT) * (x @ weight.mT)).sum()
+
+
+def test_a_loss_on_activity_of_ones_own_looks_at_all_positions(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """``∂/∂B Σ B x ∘ W x = W Σ x xᵀ``, of vectors and of the patches of a convolution."""
+    own_activity_rule(monkeypatch)
+    x = normal(6, 9, 5)
+    model = transformed("own-activity", nn.Sequential(nn.Linear(5, 4)), x)
+    model(x).sum().backward()
+    seen = x.reshape(-1, 5)
+    wanted = model[0].weight.detach() @ seen.T @ seen
+    torch.testing.assert_close(model[0].fxbio_feedback_0.grad, wanted, rtol=1e-4, atol=1e-4)
+
+    x = normal(3, 2, 5, 5)
+    model = transformed("own-activity", nn.Sequential(nn.Conv2d(2, 4, 3)), x)
+    model(x).sum().backward()
+    seen = nn.functional.unfold(x, 3).transpose(1, 2).reshape(-1, 18)
+    wanted = (model[0].weight.detach().flatten(1) @ seen.T @ seen).view(4, 2, 3, 3)
+    torch.testing.assert_close(model[0].fxbio_feedback_0.grad, wanted, rtol=1e-4, atol=1e-3)
+
+
+class Product(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(normal(5, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ self.weight
+
+
+@pytest.mark.parametrize(
+    ("layer", "x", "op"),
+    [
+        (Product(), normal(3, 5), "matmul"),
+        (nn.ConvTranspose2d(2, 3, 2), normal(2, 2, 4, 4), "conv_transpose2d"),
+    ],
+    ids=["matmul", "conv_transpose"],
+)
+def test_where_no_loss_can_look_at_inputs_such_a_rule_is_refused(
+    monkeypatch: pytest.MonkeyPatch, layer: nn.Module, x: Tensor, op: str
+) -> None:
+    """Its feedback would never learn, and nothing would say so."""
+    own_activity_rule(monkeypatch)
+    with pytest.raises(FxbioError, match=rf"activity_loss\(\) sees the inputs .* not of {op}"):
+        transformed("own-activity", layer, x)
 
 
 MIRRORED = {

@@ -20,6 +20,7 @@ from fxbio.display import plain_text
 from fxbio.errors import ModelError, UnreachableWeightError, VerificationError
 from fxbio.ops.functional import Backward
 from fxbio.passes import DEFAULT_PIPELINE
+from fxbio.rules import make_rule
 from fxbio.runtime.binding import BINDING
 from fxbio.runtime.classes import unbind_module
 from fxbio.serialization.record import RECORD
@@ -188,7 +189,7 @@ def test_an_altered_op_fails(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_binding_with_another_rule_fails(rule: str, learns: bool) -> None:
     model = made()
     binding = getattr(model.second, BINDING)
-    broken = replace(binding.weights[0], rule=rule, feedback=None)
+    broken = replace(binding.weights[0], rule=make_rule(rule), feedback=None)
     object.__setattr__(model.second, BINDING, replace(binding, weights=(broken,)))
     found = fxbio.verify(model)
     assert not found.ok
