@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
-__all__ = ["OP_KINDS", "OpKind", "Origin", "Site", "Unreachable"]
+__all__ = ["MATRIX_OPS", "OP_KINDS", "OpKind", "Origin", "Site", "Unreachable"]
 
 OpKind = Literal[
     "linear",
@@ -19,18 +19,11 @@ OpKind = Literal[
     "norm",
 ]
 
-OP_KINDS: tuple[OpKind, ...] = (
-    "linear",
-    "conv1d",
-    "conv2d",
-    "conv3d",
-    "conv_transpose1d",
-    "conv_transpose2d",
-    "conv_transpose3d",
-    "matmul",
-    "norm",
-)
+OP_KINDS: tuple[OpKind, ...] = get_args(OpKind)
 """What a site computes. ``norm`` is the scale of a normalisation layer."""
+
+MATRIX_OPS: tuple[OpKind, ...] = tuple(op for op in OP_KINDS if op != "norm")
+"""Those that multiply an activation by a matrix: the layers that make a network deep."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +95,11 @@ class Site:
     of_parameters: bool = False
     """Whether a layer is applied to what is computed from parameters and constants alone, such as
     learned queries. What it puts out is an activation all the same."""
+
+    @property
+    def multiplies(self) -> bool:
+        """Whether it multiplies an activation by a matrix, as a mere scale does not."""
+        return self.op in MATRIX_OPS
 
     @property
     def computed(self) -> bool:

@@ -9,7 +9,7 @@ from torch import fx, nn
 
 from fxbio.graph.attention import attention_calls
 from fxbio.graph.trace import RawUse, Recording
-from fxbio.semantics.leaves import linear_leaf_kind, norm_leaf
+from fxbio.semantics.leaves import leaf_kind
 from fxbio.site import OpKind, Site
 
 __all__ = ["SiteBuilder"]
@@ -105,9 +105,7 @@ class SiteBuilder:
         by_path = {site.path: site.depth for site in called}
         for path, module in self._modules.items():
             depth = by_path.get(path, depth)
-            kind: OpKind | None = linear_leaf_kind(module)
-            if kind is None and norm_leaf(module) is not None:
-                kind = "norm"
+            kind = leaf_kind(module)
             if kind is None or path in known:
                 continue
             weight = module._parameters.get("weight")

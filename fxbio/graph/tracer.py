@@ -22,7 +22,7 @@ from fxbio.graph.taint import WeightTaint
 from fxbio.graph.trace import ModuleCall, Recording
 from fxbio.graph.weight_uses import Findings
 from fxbio.semantics.functions import COMPOSITES, LinearCall, match_linear_call
-from fxbio.semantics.leaves import is_leaf, linear_leaf_kind, norm_leaf, opaque_reason
+from fxbio.semantics.leaves import is_leaf, leaf_kind, opaque_reason
 from fxbio.site import Origin
 from fxbio.source_locations import user_origin
 from fxbio.tensors.nested import tensors_in
@@ -143,7 +143,7 @@ class Recorder(TorchFunctionMode):
         node = self._table.add("call_module", path, arguments, out)
         self._annotate(node, None)
         node.meta["type"], node.meta["layer"] = type(module).__name__, path
-        kind = linear_leaf_kind(module) or ("norm" if norm_leaf(module) is not None else None)
+        kind = leaf_kind(module)
         if kind is not None:
             weight: Tensor = module.weight  # type: ignore[assignment]
             groups = getattr(module, "groups", 1)

@@ -13,7 +13,7 @@ from fxbio.graph.trace import ModuleCall
 from fxbio.lowering.lowered_graph import LoweredGraph
 from fxbio.semantics.activations import ACTIVATIONS, is_activation_layer
 from fxbio.semantics.error_routing import CallKind, ErrorRouter, Flow, Unit
-from fxbio.semantics.layer_calls import applies_layer
+from fxbio.semantics.functions import applies_layer
 from fxbio.semantics.leaves import linear_leaf_kind
 
 __all__ = ["GraphRouter", "Receivers", "call_kind", "find_receivers"]
@@ -156,7 +156,7 @@ def call_kind(model: nn.Module, node: fx.Node) -> CallKind:
             return "layer"
         return "activation" if is_activation_layer(module) else "other"
     function = getattr(Tensor, str(node.target), None) if node.op == "call_method" else node.target
-    if applies_layer(function, node.args, _is_parameter):
+    if applies_layer(function, node.args, node.kwargs, _is_parameter):
         return "layer"
     return "activation" if function in ACTIVATIONS else "other"
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from fxbio.rules.weight_layout import WeightLayout, weight_layout
 from fxbio.site import OpKind, Site
 
 __all__ = ["WeightInfo"]
@@ -51,33 +52,20 @@ class WeightInfo:
     @property
     def fan_in(self) -> int:
         """Number of inputs that one output unit sums over."""
-        match self.op:
-            case "norm":
-                return 1
-            case "matmul":
-                return math.prod(self.shape[d] for d in self.summed)
-            case "linear":
-                return self.shape[1]
-            case _ if self.op.startswith("conv_transpose"):
-                return self.shape[0] // self.groups * self._taps
-            case _:
-                return self.shape[1] * self._taps
+        layout = self._layout(self.shape)
+        return math.prod(layout.split[d] for d in layout.inputs)
 
     @property
     def fan_out(self) -> int:
         """Number of output units that one input reaches; each group counts for itself."""
-        match self.op:
-            case "norm":
-                return 1
-            case "matmul":
-                return math.prod(self.shape[d] for d in self.produced)
-            case "linear":
-                return self.shape[0]
-            case _ if self.op.startswith("conv_transpose"):
-                return self.shape[1] * self._taps
-            case _:
-                return self.shape[0] // self.groups * self._taps
+        layout = self._layout(self.shape)
+        taps = math.prod(self.shape[2:]) if self.is_convolution else 1
+        return math.prod(layout.split[d] for d in layout.outputs) * taps
 
     @property
-    def _taps(self) -> int:
-        return math.prod(self.shape[2:])
+    def matrices(self) -> WeightLayout:
+        """Which dimensions of the feedback are groups, outputs and inputs."""
+        return self._layout(self.layout)
+
+    def _layout(self, shape: tuple[int, ...]) -> WeightLayout:
+        return weight_layout(self.op, shape, self.groups, self.summed, self.produced)

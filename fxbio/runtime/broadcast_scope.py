@@ -28,7 +28,7 @@ from fxbio.runtime.error_delivery import (
 )
 from fxbio.semantics.activations import ACTIVATIONS
 from fxbio.semantics.error_routing import CallKind, ErrorRouter, Flow, Unit
-from fxbio.semantics.layer_calls import applies_layer
+from fxbio.semantics.functions import applies_layer
 
 __all__ = ["BroadcastScope"]
 
@@ -53,7 +53,9 @@ class BroadcastScope(TorchFunctionMode, ErrorRouter[Tensor]):
             answer = self._on_mark(*args)
             return func(*args) if answer is None else answer
         return self.on_call(
-            _kind_of(func, args), (args, kwargs), lambda operands: func(*operands[0], **operands[1])
+            _kind_of(func, args, kwargs),
+            (args, kwargs),
+            lambda operands: func(*operands[0], **operands[1]),
         )
 
     def finish(self, out: Any) -> Any:
@@ -111,7 +113,7 @@ class BroadcastScope(TorchFunctionMode, ErrorRouter[Tensor]):
         self.received.append(receive(self._model, self._routes, unit, value))
 
 
-def _kind_of(func: Any, args: Any) -> CallKind:
-    if applies_layer(func, args):
+def _kind_of(func: Any, args: Any, kwargs: Any) -> CallKind:
+    if applies_layer(func, args, kwargs):
         return "layer"
     return "activation" if func in ACTIVATIONS else "other"

@@ -5,49 +5,39 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from fxbio.site import OpKind
+from fxbio.semantics.op_table import OPERATIONS
+from fxbio.site import MATRIX_OPS, OpKind
 
-__all__ = ["NORMS", "is_leaf", "linear_leaf_kind", "norm_leaf", "opaque_reason"]
+__all__ = ["is_leaf", "leaf_kind", "linear_leaf_kind", "opaque_reason"]
 
-_LINEAR_LEAVES: dict[type[nn.Module], OpKind] = {
-    nn.Linear: "linear",
-    nn.Conv1d: "conv1d",
-    nn.Conv2d: "conv2d",
-    nn.Conv3d: "conv3d",
-    nn.ConvTranspose1d: "conv_transpose1d",
-    nn.ConvTranspose2d: "conv_transpose2d",
-    nn.ConvTranspose3d: "conv_transpose3d",
+_LEAVES: dict[type[nn.Module], OpKind] = {
+    cls: kind for spec in OPERATIONS for cls, kind in spec.layers.items()
 }
-
-NORMS: tuple[type[nn.Module], ...] = (
-    nn.BatchNorm1d,
-    nn.BatchNorm2d,
-    nn.BatchNorm3d,
-    nn.LayerNorm,
-    nn.GroupNorm,
-)
 
 _RECURRENT = (nn.RNNBase, nn.RNNCellBase)
 
 
-def linear_leaf_kind(module: nn.Module) -> OpKind | None:
+def leaf_kind(module: nn.Module) -> OpKind | None:
     """The operation of a layer whose forward is exactly that of ``torch.nn``, else ``None``.
 
     A subclass with a forward of its own is not its parent: it may standardise its weight first.
     """
-    for cls, kind in _LINEAR_LEAVES.items():
+    kind = linear_leaf_kind(module)
+    if kind is not None or getattr(module, "weight", None) is None:
+        return kind
+    return _kind(module)
+
+
+def linear_leaf_kind(module: nn.Module) -> OpKind | None:
+    """As ``leaf_kind``, of the layers that multiply by a matrix and always have one."""
+    kind = _kind(module)
+    return kind if kind in MATRIX_OPS else None
+
+
+def _kind(module: nn.Module) -> OpKind | None:
+    for cls, kind in _LEAVES.items():
         if isinstance(module, cls) and _runs_forward_of(module, cls):
             return kind
-    return None
-
-
-def norm_leaf(module: nn.Module) -> type[nn.Module] | None:
-    """The normalisation class whose exact forward a layer with a scale runs, else ``None``."""
-    if getattr(module, "weight", None) is None:
-        return None
-    for cls in NORMS:
-        if isinstance(module, cls) and _runs_forward_of(module, cls):
-            return cls
     return None
 
 

@@ -11,14 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from fxbio.ops.activity import activity_gradient, patches, tokens
 from fxbio.ops.feedback_weight import feedback_of, parse_rule
+from fxbio.semantics.op_table import OPERATIONS, Arguments
 from fxbio.verification.probe import OpCall
 
 __all__ = [
@@ -29,55 +28,8 @@ __all__ = [
     "with_random_error",
 ]
 
-Arguments = dict[str, Any]
-
-
-def _linear(a: Arguments) -> Tensor:
-    return F.linear(a["x"], a["weight"], a["bias"])
-
-
-def _convolution(a: Arguments) -> Tensor:
-    geometry = ("stride", "padding", "dilation", "transposed", "output_padding", "groups")
-    return torch.convolution(a["x"], a["weight"], a["bias"], *(a[key] for key in geometry))
-
-
-def _matmul(a: Arguments) -> Tensor:
-    return torch.matmul(a["left"], a["right"])
-
-
-def _addmm(a: Arguments) -> Tensor:
-    function = torch.addmm if a["weight"].dim() == 2 else torch.baddbmm
-    return function(a["bias"], a["x"], a["weight"], beta=a["beta"], alpha=a["alpha"])
-
-
-def _einsum(a: Arguments) -> Tensor:
-    pair = (a["weight"], a["x"]) if a["weight_at"] == 0 else (a["x"], a["weight"])
-    return torch.einsum(a["equation"], *pair)
-
-
-def _batch_norm(a: Arguments) -> Tensor:
-    mean, var = (None if a[k] is None else a[k].clone() for k in ("running_mean", "running_var"))
-    rest = (a["training"], a["momentum"], a["eps"])
-    return F.batch_norm(a["x"], mean, var, a["weight"], a["bias"], *rest)
-
-
-def _layer_norm(a: Arguments) -> Tensor:
-    return F.layer_norm(a["x"], a["normalized_shape"], a["weight"], a["bias"], a["eps"])
-
-
-def _group_norm(a: Arguments) -> Tensor:
-    return F.group_norm(a["x"], a["num_groups"], a["weight"], a["bias"], a["eps"])
-
-
 _STOCK: dict[str, Callable[[Arguments], Tensor]] = {
-    "fxbio::linear": _linear,
-    "fxbio::convolution": _convolution,
-    "fxbio::matmul": _matmul,
-    "fxbio::addmm": _addmm,
-    "fxbio::einsum": _einsum,
-    "fxbio::batch_norm": _batch_norm,
-    "fxbio::layer_norm": _layer_norm,
-    "fxbio::group_norm": _group_norm,
+    f"fxbio::{spec.op}": spec.stock for spec in OPERATIONS
 }
 
 _SHIFTS = ("bias",)
