@@ -14,7 +14,7 @@ from fxbio.site import Origin
 __all__ = ["checkpointed_within", "origin_of_exception", "user_origin"]
 
 _TORCH = str(Path(torch.__file__).parent) + os.sep
-_FXBIO = str(Path(__file__).parent.parent) + os.sep
+_FXBIO = str(Path(__file__).parent) + os.sep
 _CHECKPOINT = str(Path("torch", "utils", "checkpoint.py"))
 
 
