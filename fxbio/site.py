@@ -17,13 +17,16 @@ OpKind = Literal[
     "conv_transpose3d",
     "matmul",
     "norm",
+    "embedding",
 ]
 
 OP_KINDS: tuple[OpKind, ...] = get_args(OpKind)
-"""What a site computes. ``norm`` is the scale of a normalisation layer."""
+"""What a site computes. ``norm`` is the scale of a normalisation layer, ``embedding`` the look-up
+of rows of a table."""
 
-MATRIX_OPS: tuple[OpKind, ...] = tuple(op for op in OP_KINDS if op != "norm")
-"""Those that multiply an activation by a matrix: the layers that make a network deep."""
+MATRIX_OPS: tuple[OpKind, ...] = tuple(op for op in OP_KINDS if op not in ("norm", "embedding"))
+"""Those that multiply an activation by a matrix: the layers that make a network deep. The others
+keep backprop unless a policy speaks of them by their kind."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,7 @@ class Site:
 
     @property
     def multiplies(self) -> bool:
-        """Whether it multiplies an activation by a matrix, as a mere scale does not."""
+        """Whether it multiplies an activation by a matrix, as scales and tables do not."""
         return self.op in MATRIX_OPS
 
     @property

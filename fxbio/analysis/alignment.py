@@ -81,8 +81,8 @@ def alignment(model: nn.Module, inputs: Any = None, targets_or_loss: Any = None)
 
 
 def _is_shown(assignment: Assignment) -> bool:
-    """Norms are left out where no policy gives them a rule."""
-    return assignment.site.op != "norm" or assignment.make_rule().rewrites
+    """Norms and embeddings are left out where no policy gives them a rule."""
+    return assignment.site.multiplies or assignment.make_rule().rewrites
 
 
 @torch.no_grad()

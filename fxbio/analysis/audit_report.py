@@ -220,7 +220,11 @@ def _transport_claim(audit: Audit) -> str:
         [row for row in audit.transported(kind) if not row.input_only]
         for kind in ("full", "refreshed", "sign", "magnitude", "copy")
     )
-    layers = [row for row in audit.rows if row.op != "norm" and row.ran and not row.input_only]
+    layers = [
+        row
+        for row in audit.rows
+        if row.op not in ("norm", "embedding") and row.ran and not row.input_only
+    ]
     if full and set(layers) <= set(full):
         everything = [*_counted(full), *_scales(magnitudes)]
         return f"all forward weights are transported: {_listed(everything)}"
@@ -260,7 +264,13 @@ def _few(names: list[str], noun: str) -> list[str]:
     return names if len(names) <= _NAMED else [f"{len(names)} {noun}"]
 
 
-_NORMS = {"BatchNorm": "batch-norm", "LayerNorm": "layer-norm", "GroupNorm": "group-norm"}
+_NORMS = {
+    "BatchNorm": "batch-norm",
+    "LayerNorm": "layer-norm",
+    "GroupNorm": "group-norm",
+    "RMSNorm": "RMS-norm",
+    "InstanceNorm": "instance-norm",
+}
 
 
 def _named(rows: list[AuditRow]) -> list[str]:
@@ -277,7 +287,12 @@ def _counted(rows: list[AuditRow]) -> list[str]:
 def _noun(op: str) -> str:
     if op.startswith("conv"):
         return "convolution"
-    return {"linear": "linear layer", "norm": "norm", "matmul": "matrix"}.get(op, "parameter")
+    return {
+        "linear": "linear layer",
+        "norm": "norm",
+        "matmul": "matrix",
+        "embedding": "embedding",
+    }.get(op, "parameter")
 
 
 def _plural(noun: str, count: int) -> str:

@@ -20,10 +20,11 @@ class SegmentGroup:
 
     segments: list[Segment]
     sites: list[Site]
-    """Without those of norms."""
+    """Those that multiply by a matrix."""
     module: str | None = None
     """The named module that it is."""
     norms: list[Site] = field(default_factory=list)
+    """Scales and tables in it."""
 
     @property
     def nodes(self) -> list[fx.Node]:
@@ -57,7 +58,7 @@ def group_segments(flow: Flow, graph: ModelGraph, whole: Sequence[str]) -> list[
     groups = [SegmentGroup([], [])]
     for segment in flow.segments:
         sites = [graph.site(names[node]) for node in segment.nodes if node in names]
-        weighted = [site for site in sites if site.op != "norm"]
+        weighted = [site for site in sites if site.multiplies]
         module = _module_of(weighted, whole)
         last = groups[-1]
         if weighted and last.sites and (module is None or module != last.module):
@@ -72,7 +73,7 @@ def group_segments(flow: Flow, graph: ModelGraph, whole: Sequence[str]) -> list[
         last.module = last.module or module
     for segments in groups:
         found = [graph.site(names[node]) for node in segments.nodes if node in names]
-        segments.norms = [site for site in found if site.op == "norm"]
+        segments.norms = [site for site in found if not site.multiplies]
     return [segments for segments in groups if segments.sites]
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import fx, nn
 
 from fxbio.graph.attention import attention_calls
 from fxbio.graph.trace import RawUse, Recording
 from fxbio.semantics.leaves import leaf_kind
-from fxbio.site import OpKind, Site
+from fxbio.site import MATRIX_OPS, OpKind, Site
 
 __all__ = ["SiteBuilder"]
 
@@ -31,15 +31,18 @@ class SiteBuilder:
 
     def build(self) -> tuple[list[Site], dict[str, fx.Node], dict[str, tuple[str, ...]]]:
         """The sites in order, the node of each, and the buffers behind each."""
-        totals = Counter(self._weight_name(use) for use in self.recording.uses)
-        seen: Counter[str] = Counter()
+        totals = Counter(map(self._identity, self.recording.uses))
+        seen: Counter[tuple[str, bool]] = Counter()
+        names: set[str] = set()
         sites: list[Site] = []
         nodes: dict[str, fx.Node] = {}
         buffers: dict[str, tuple[str, ...]] = {}
         for use in self.recording.uses:
-            weight = self._weight_name(use)
-            site = self._site(use, weight, seen[weight], totals[weight], len(sites))
-            seen[weight] += 1
+            identity = self._identity(use)
+            site = self._site(use, identity[0], seen[identity], totals[identity], len(sites))
+            site = replace(site, name=_free(site.name, names))
+            seen[identity] += 1
+            names.add(site.name)
             sites.append(site)
             nodes[site.name] = use.node
             use.node.meta["site"] = site.name
@@ -76,6 +79,10 @@ class SiteBuilder:
             feedback_shape=use.feedback_shape,
             of_parameters=use.of_parameters,
         )
+
+    def _identity(self, use: RawUse) -> tuple[str, bool]:
+        """Of what calls are counted: a table that is a matrix elsewhere begins anew there."""
+        return self._weight_name(use), use.op == "embedding"
 
     def _weight_name(self, use: RawUse) -> str:
         """The parameter where it is applied as it is, else what it is mainly computed from."""
@@ -153,6 +160,16 @@ class SiteBuilder:
         )
 
 
+def _free(name: str, taken: set[str]) -> str:
+    """A name that no site has: a table that is a matrix in the same module takes the next."""
+    base, _, number = name.partition("#")
+    found, further = name, int(number or 0)
+    while found in taken:
+        further += 1
+        found = f"{base}#{further}"
+    return found
+
+
 _HOLDERS = (nn.ParameterList, nn.ParameterDict)
 
 
@@ -164,8 +181,8 @@ def path_and_attribute(path: str, weight: str, leaf: str | None) -> str:
 
 
 def node_depths(recording: Recording) -> dict[fx.Node, int]:
-    """Number of sites on the longest chain that leads to each node; norms do not count."""
-    counts = {use.node: int(use.op != "norm") for use in recording.uses}
+    """Number of layers on the longest chain to each node; norms and tables do not count."""
+    counts = {use.node: int(use.op in MATRIX_OPS) for use in recording.uses}
     reached: dict[fx.Node, int] = {}
     depths: dict[fx.Node, int] = {}
     for node in recording.graph.nodes:

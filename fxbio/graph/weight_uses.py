@@ -101,6 +101,7 @@ class Findings:
         for product in self._products:
             others = [n for n in product.node.all_input_nodes if n is not product.operand]
             from_model = any(_from_model(node) for node in others)
+            from_model = from_model or product.op == "embedding"  # positions are counted anywhere
             if product.op != "matmul" and product.node not in of_layers and from_model:
                 recording.applied |= product.sources
             if product.node in behind:

@@ -20,7 +20,7 @@ from fxbio.policy.plan import Plan
 from fxbio.runtime.binding import FEEDBACK_PREFIX, BoundWeight, resolve_attribute
 from fxbio.semantics.functions import match_linear_call
 from fxbio.semantics.weight_provenance import is_reindexing
-from fxbio.site import Site
+from fxbio.site import OpKind, Site
 
 __all__ = ["SiteLowering"]
 
@@ -71,7 +71,7 @@ class SiteLowering:
         """Whether a layer does more than its operation: keeps statistics, calls hooks."""
         layer = self.model.get_submodule(str(node.target))
         hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-        return site.op == "norm" or any(getattr(layer, name) for name in hooks)
+        return not site.multiplies or any(getattr(layer, name) for name in hooks)
 
     def _lower_layer(self, graph: fx.Graph, node: fx.Node, site: Site, spec: FeedbackSpec) -> None:
         path = str(node.target)
@@ -106,6 +106,11 @@ class SiteLowering:
         assert isinstance(made, fx.Node)
         return made
 
+    def _ops(self, weight: str, owner: str) -> set[OpKind]:
+        """Of the sites at which a module applies a weight under its rule."""
+        sites = [a.site for a in self._planned.values()]
+        return {site.op for site in sites if (site.weight, site.owner) == (weight, owner)}
+
     def _weight(self, site: Site, spec: FeedbackSpec) -> BoundWeight:
         """The entry of a site's weight, made at its first use."""
         known = self.lowered.weights.setdefault(site.owner, [])
@@ -118,6 +123,7 @@ class SiteLowering:
             self.lowered.state[qualified(site.owner, name)] = spec.learned
         if spec.drawn is not None:
             self.lowered.state[qualified(site.owner, drawn)] = spec.drawn
+        ops = self._ops(site.weight, site.owner)
         made = BoundWeight(
             weight=site.weight,
             attribute="weight" if site.leaf else _relative(site.owner, site.weight),
@@ -132,6 +138,8 @@ class SiteLowering:
             feedback=None if spec.drawn is None else drawn,
             seed=self.plan.seed,
             computed=site.computed,
+            looked_up="embedding" in ops,
+            multiplied=ops != {"embedding"},
             decided_by=str(self._planned[site.name].decided_by),
             meets_activations=not self._meeting.isdisjoint(site.sources),
             applied=self.plan.applied.issuperset(site.sources),

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import forward_ad
 
@@ -18,13 +17,16 @@ from fxbio.errors import ModelError
 from fxbio.ops import norm
 from fxbio.ops.add_loss import add_loss
 from fxbio.ops.broadcast import broadcast as broadcast_op
+from fxbio.ops.conv_geometry import Ints, for_each_dim, with_padding
 from fxbio.ops.convolution import convolution
 from fxbio.ops.einsum import einsum as einsum_op
+from fxbio.ops.embedding import embedding as embedding_op
 from fxbio.ops.error_port import inlet, label_inlet
 from fxbio.ops.feedback_weight import passes_error, trains_weight
 from fxbio.ops.linear import linear as linear_op
 from fxbio.ops.matmul import addmm as addmm_op
 from fxbio.ops.matmul import matmul as matmul_op
+from fxbio.ops.rms_norm import rms_norm as rms_norm_op
 from fxbio.ops.stop_gradient import cut
 
 __all__ = [
@@ -36,17 +38,18 @@ __all__ = [
     "conv",
     "conv_transpose",
     "einsum",
+    "embedding",
     "group_norm",
+    "instance_norm",
     "label_port",
     "layer_norm",
     "linear",
     "matmul",
     "port",
+    "rms_norm",
     "source",
     "stop",
 ]
-
-Ints = int | Sequence[int]
 
 
 def stop(x: Tensor) -> Tensor:
@@ -190,6 +193,65 @@ def group_norm(
     return norm.group_norm(x, num_groups, weight, bias, eps, feedback, rule, scale)
 
 
+def rms_norm(
+    x: Tensor,
+    normalized_shape: Sequence[int],
+    weight: Tensor,
+    eps: float | None = None,
+    *,
+    backward: Backward,
+) -> Tensor:
+    """``F.rms_norm`` whose scale has a rule."""
+    rule, scale, feedback = backward
+    x, weight = _reached(x, rule), _taught(weight, rule)
+    result: Tensor = rms_norm_op(x, list(normalized_shape), weight, eps, feedback, rule, scale)
+    return result
+
+
+def instance_norm(
+    x: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+    *,
+    backward: Backward,
+) -> Tensor:
+    """``F.instance_norm`` whose scale has a rule."""
+    rule, scale, feedback = backward
+    x, weight = _reached(x, rule), _taught(weight, rule)
+    statistics = (running_mean, running_var)
+    return norm.instance_norm(
+        x, *statistics, weight, bias, use_input_stats, momentum, eps, feedback, rule, scale
+    )
+
+
+def embedding(
+    x: Tensor,
+    weight: Tensor,
+    padding_idx: int | None = None,
+    max_norm: float | None = None,
+    norm_type: float = 2.0,
+    scale_grad_by_freq: bool = False,
+    sparse: bool = False,
+    *,
+    backward: Backward,
+) -> Tensor:
+    """``F.embedding`` whose table has a rule; see ``fxbio.ops.embedding``."""
+    rule = backward.rule
+    if max_norm is not None:  # which writes into the table
+        with torch.no_grad():
+            torch.embedding_renorm_(weight.detach(), x.contiguous(), max_norm, norm_type)
+    padded = -1 if padding_idx is None else padding_idx % weight.shape[0]
+    result: Tensor = embedding_op(
+        _reached(x, rule), _taught(weight, rule), padded, scale_grad_by_freq, sparse, rule
+    )
+    return result
+
+
 def conv(
     x: Tensor,
     weight: Tensor,
@@ -203,11 +265,8 @@ def conv(
 ) -> Tensor:
     """``F.conv1d``, ``F.conv2d`` or ``F.conv3d`` by the rank of the weight, under a rule."""
     spatial = weight.dim() - 2
-    step, spread = _each(stride, spatial), _each(dilation, spatial)
-    if isinstance(padding, str):
-        x, pad = _string_padding(x, weight, padding, spread)
-    else:
-        pad = _each(padding, spatial)
+    step, spread = for_each_dim(stride, spatial), for_each_dim(dilation, spatial)
+    x, pad = with_padding(x, weight, padding, spread)
     geometry = (step, pad, spread, False, [0] * spatial, groups)
     return _batched(x, weight, bias, backward, geometry)
 
@@ -227,11 +286,11 @@ def conv_transpose(
     """``F.conv_transpose1d`` … ``3d`` by the rank of the weight, under a rule."""
     spatial = weight.dim() - 2
     geometry = (
-        _each(stride, spatial),
-        _each(padding, spatial),
-        _each(dilation, spatial),
+        for_each_dim(stride, spatial),
+        for_each_dim(padding, spatial),
+        for_each_dim(dilation, spatial),
         True,
-        _each(output_padding, spatial),
+        for_each_dim(output_padding, spatial),
         groups,
     )
     return _batched(x, weight, bias, backward, geometry)
@@ -277,23 +336,3 @@ def _taught(weight: Tensor, rule: str) -> Tensor:
     So it gets no gradient here, whatever becomes of its ``requires_grad``.
     """
     return weight if trains_weight(rule) else weight.detach()
-
-
-def _each(value: Ints, spatial: int) -> list[int]:
-    if isinstance(value, int):
-        return [value] * spatial
-    values = list(value)
-    return values * spatial if len(values) == 1 else values
-
-
-def _string_padding(
-    x: Tensor, weight: Tensor, padding: str, dilation: list[int]
-) -> tuple[Tensor, list[int]]:
-    """``same`` as ATen computes it: of an odd total the extra zero goes behind, explicitly."""
-    if padding == "valid":
-        return x, [0] * len(dilation)
-    totals = [d * (k - 1) for d, k in zip(dilation, weight.shape[2:], strict=True)]
-    extra = [total % 2 for total in totals]
-    if any(extra):
-        x = F.pad(x, [side for e in reversed(extra) for side in (0, e)])
-    return x, [total // 2 for total in totals]

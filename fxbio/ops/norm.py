@@ -18,7 +18,7 @@ from fxbio.ops.autocast import register_autocast
 from fxbio.ops.custom_op import custom_op
 from fxbio.ops.norm_backward import keep, scale_vector, wanted_gradients, wanted_of
 
-__all__ = ["batch_norm", "group_norm", "layer_norm"]
+__all__ = ["batch_norm", "group_norm", "instance_norm", "layer_norm"]
 
 
 def batch_norm(
@@ -65,6 +65,39 @@ def batch_norm(
                 torch.ops.aten.copy_.default(statistic, results[position])
     y: Tensor = results[0]
     return y
+
+
+def instance_norm(
+    x: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor,
+    bias: Tensor | None,
+    use_input_stats: bool,
+    momentum: float,
+    eps: float,
+    feedback: Tensor | None,
+    rule: str,
+    scale: float,
+) -> Tensor:
+    """An instance normalisation with ``scale · B`` in place of γ in the backward pass.
+
+    As in ATen it is a batch normalisation of one sample with (batch · channels) channels, whose
+    running statistics are the mean of those of the samples. Arguments as for ``batch_norm``;
+    ``use_input_stats`` is its ``training``.
+    """
+    batch, channels = x.shape[0], x.shape[1]
+    mean, var, gamma, beta, drawn = (
+        None if t is None else t.repeat(batch)
+        for t in (running_mean, running_var, weight, bias, feedback)
+    )
+    assert gamma is not None
+    flat = x.contiguous().view(1, batch * channels, *x.shape[2:])
+    y = batch_norm(flat, mean, var, gamma, beta, use_input_stats, momentum, eps, drawn, rule, scale)
+    for statistic, repeated in ((running_mean, mean), (running_var, var)):
+        if use_input_stats and statistic is not None and repeated is not None:
+            torch.ops.aten.copy_.default(statistic, repeated.view(batch, channels).mean(0))
+    return y.view(x.shape)
 
 
 @custom_op("batch_norm")

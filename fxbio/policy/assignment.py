@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from fxbio.rules import Rule, make_rule
-from fxbio.site import Site
+from fxbio.site import OpKind, Site
 
-__all__ = ["DEFAULT", "NORMS", "Assignment", "Decision"]
+__all__ = ["DEFAULT", "KEPT", "Assignment", "Decision"]
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,10 @@ class Decision:
 
 
 DEFAULT = "default"
-NORMS = "norms keep bp"
-"""Names of the decisions that no entry makes."""
+"""Name of the decision that no entry makes."""
+
+KEPT: Mapping[OpKind, str] = {"norm": "norms keep bp", "embedding": "embeddings keep bp"}
+"""Likewise, about the kinds of site that a policy does not speak of unless it names them."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,11 @@ class Assignment:
     """Earlier entries that match the site too."""
     fallback: str | None = None
     """Why the site stays at bp although the policy asks for another rule."""
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether it stays at bp for its kind, because no entry speaks of that."""
+        return self.decided_by.name in KEPT.values()
 
     def make_rule(self) -> Rule:
         """The rule with its options, ready to be used.

@@ -42,7 +42,9 @@ OPS: Mapping[str, frozenset[str]] = {
 POLICY_KEYS: Mapping[str, Key] = {
     "version": Key("Version of the policy language.", "version: 1"),
     "default": Key(
-        "The rule of every site that no entry matches; normalisation scales keep bp.", "default: bp"
+        "The rule of every site that no entry matches; normalisation scales and embeddings "
+        "keep bp.",
+        "default: bp",
     ),
     "seed": Key("Seed of all random feedback; drawn from (seed, name of the weight).", "seed: 0"),
     "persist_feedback": Key(
@@ -95,7 +97,8 @@ WHERE_KEYS: Mapping[str, Key] = {
         "Regular expression that the whole module path matches.", r"regex: 'layer[34]\..*'"
     ),
     "op": Key(
-        "Kinds of operation. Normalisation scales are matched only where norm is named.",
+        "Kinds of operation. Normalisation scales and embeddings are matched only where norm "
+        "or embedding is named.",
         "op: [conv, linear]",
     ),
     "type": Key("Class name of the module, globs allowed.", "type: Conv2d"),

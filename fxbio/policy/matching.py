@@ -7,11 +7,20 @@ from collections.abc import Iterator
 from fxbio.errors import PolicyError, UnreachableWeightError
 from fxbio.globs import Pattern, suggest_paths
 from fxbio.policy.entries import Entry, Where
-from fxbio.policy.selector import Graph, names_norms, patterns_of, select
+from fxbio.policy.selector import (
+    Graph,
+    candidates,
+    meant_patterns,
+    named_kinds,
+    patterns_of,
+    select,
+)
 from fxbio.site import Site, Unreachable
 
 __all__ = ["match_entry"]
 
+_WORDS = {"norm": "normalisation scales", "embedding": "embeddings"}
+"""Of the kinds that are selected only where they are named."""
 _INSPECT = "list the sites with: fxbio inspect MODEL"
 
 
@@ -28,6 +37,7 @@ def match_entry(entry: Entry, graph: Graph) -> tuple[Site, ...]:
         names_opaque_part = _check_patterns(entry, graph)
         if not sites and not names_opaque_part:
             raise _unmatched(entry, graph)
+        _check_kinds(entry, graph)
     if sites:
         _check_expect(entry, sites)
     return sites
@@ -53,6 +63,24 @@ def _check_patterns(entry: Entry, graph: Graph) -> bool:
         if not leaves_alone:
             raise _asks_for_opaque(pattern, part, entry)
     return bool(dead)
+
+
+def _check_kinds(entry: Entry, graph: Graph) -> None:
+    """Raise for a pattern that names norms or embeddings alone where their kind is not named."""
+    meant = set(candidates(entry.where, graph))
+    for pattern in meant_patterns(entry.where):
+        named = [site for site in graph.sites if pattern.matches(site.path)]
+        if named and meant.isdisjoint(named):
+            raise PolicyError(
+                f"'{pattern}' matches no site that the entry means",
+                location=pattern.location or entry.location,
+                notes=[_named_by_kind(kind) for kind in sorted({site.op for site in named})],
+                help=_INSPECT,
+            )
+
+
+def _named_by_kind(kind: str) -> str:
+    return f"the sites of that name are {_WORDS[kind]}: select them with op: {kind}"
 
 
 def _opaque_part(pattern: Pattern, graph: Graph) -> Unreachable | None:
@@ -85,8 +113,10 @@ def _unmatched(entry: Entry, graph: Graph) -> PolicyError:
 def _reasons(where: Where, graph: Graph) -> Iterator[str]:
     """What can be said about keys that match something each, but nothing together."""
     named = [s for s in graph.sites if any(glob.matches(s.path) for glob in where.module)]
-    if named and not names_norms(where) and all(site.op == "norm" for site in named):
-        yield "the sites of that name are normalisation scales: select them with op: norm"
+    unnamed = {s.op for s in named if not s.multiplies} - named_kinds(where)
+    if named and all(site.op in unnamed for site in named):
+        for kind in sorted(unnamed):
+            yield _named_by_kind(kind)
     elif named and where.op:
         ops = dict.fromkeys(site.op for site in named)
         yield f"ops of the sites of that name: {', '.join(ops)}"

@@ -77,13 +77,15 @@ class Plan:
     def totals(self) -> tuple[RuleTotal, ...]:
         """Sites, weights and parameters by rule, in the order in which the rules appear.
 
-        A weight that is used several times is counted once.
+        A weight that is used several times is counted once; a table that is a matrix elsewhere,
+        as in tied embeddings, with the rule of the matrix.
         """
+        matrices = {a.site.weight for a in self.assignments if a.site.op != "embedding"}
         groups: dict[str, list[Site]] = {}
         for assignment in self.assignments:
             groups.setdefault(str(assignment.make_rule()), []).append(assignment.site)
         everything = _parameters(a.site for a in self.assignments)
-        return tuple(_total(rule, sites, everything) for rule, sites in groups.items())
+        return tuple(_total(rule, sites, matrices, everything) for rule, sites in groups.items())
 
     @property
     def digest(self) -> str:
@@ -153,12 +155,13 @@ class Plan:
         return plan_html(self)
 
 
-def _total(rule: str, sites: list[Site], everything: int) -> RuleTotal:
-    parameters = _parameters(sites)
+def _total(rule: str, sites: list[Site], matrices: set[str], everything: int) -> RuleTotal:
+    counted = [s for s in sites if s.op != "embedding" or s.weight not in matrices]
+    parameters = _parameters(counted)
     return RuleTotal(
         rule=rule,
         sites=len(sites),
-        weights=len({site.weight for site in sites}),
+        weights=len({site.weight for site in counted}),
         parameters=parameters,
         share=parameters / everything if everything else 0.0,
     )

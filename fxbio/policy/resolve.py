@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fxbio.errors import Location, PolicyError, UnreachableWeightError
-from fxbio.policy.assignment import DEFAULT, NORMS, Assignment, Decision
+from fxbio.policy.assignment import DEFAULT, KEPT, Assignment, Decision
 from fxbio.policy.entries import Entry, RuleChoice
 from fxbio.policy.matching import match_entry
 from fxbio.policy.plan import Plan
@@ -51,8 +51,11 @@ def resolve(policy: Policy, graph: Graph) -> Plan:
         for site in sites:
             voices[site.name].append(voice)
     default = _default_voice(policy.default)
-    norms = _Voice(Decision(None, NORMS), make_rule("bp"), None, True, True)
-    fallbacks = {site.name: norms if site.op == "norm" else default for site in graph.sites}
+    kept = {
+        kind: _Voice(Decision(None, name), make_rule("bp"), None, True, True)
+        for kind, name in KEPT.items()
+    }
+    fallbacks = {site.name: kept.get(site.op, default) for site in graph.sites}
     ranked = [(site, [fallbacks[site.name], *voices[site.name]]) for site in graph.sites]
     _check_shared_weights([(site, heard[-1]) for site, heard in ranked])
     return Plan(
@@ -149,8 +152,10 @@ def _unsupported(site: Site, reason: str, voice: _Voice) -> PolicyError:
 def _check_shared_weights(asked: list[tuple[Site, _Voice]]) -> None:
     first: dict[str, tuple[Site, _Voice]] = {}
     for site, voice in asked:
-        if voice.decision.name == NORMS:
+        if voice.decision.name in KEPT.values():
             continue
+        if site.op == "embedding" and not voice.rule.rewrites:
+            continue  # it has no feedback that another use could contradict
         other, other_voice = first.setdefault(site.weight, (site, voice))
         if voice.rule != other_voice.rule:
             raise PolicyError(

@@ -11,7 +11,7 @@ from fxbio.policy.entries import Depth, Span, Where
 from fxbio.policy.keys import OPS
 from fxbio.site import Site, Unreachable
 
-__all__ = ["Graph", "names_norms", "patterns_of", "select"]
+__all__ = ["Graph", "candidates", "meant_patterns", "named_kinds", "patterns_of", "select"]
 
 
 class Graph(Protocol):
@@ -40,17 +40,21 @@ class Graph(Protocol):
 def select(where: Where, graph: Graph) -> tuple[Site, ...]:
     """The sites that a selector matches, in order of execution.
 
-    Scales of normalisation layers are candidates only where the selector names them, so that a
-    rule for a whole subtree leaves them alone.
+    Scales of normalisation layers, and embeddings, are candidates only where the selector names
+    their kind, so that a rule for a whole subtree leaves them alone.
     """
-    norms = names_norms(where)
-    return _select(where, tuple(s for s in graph.sites if norms or s.op != "norm"), graph)
+    return _select(where, candidates(where, graph), graph)
 
 
-def names_norms(where: Where) -> bool:
-    """Whether ``op: norm`` stands anywhere in the selector, other than under ``not``."""
-    children = (*where.all_of, *where.any_of)
-    return "norm" in where.op or any(names_norms(child) for child in children)
+def candidates(where: Where, graph: Graph) -> tuple[Site, ...]:
+    """The sites of the kinds that a selector can mean."""
+    named = named_kinds(where)
+    return tuple(site for site in graph.sites if site.multiplies or site.op in named)
+
+
+def named_kinds(where: Where) -> frozenset[str]:
+    """What stands under ``op`` anywhere in the selector, other than under ``not``."""
+    return frozenset(where.op).union(*map(named_kinds, (*where.all_of, *where.any_of)))
 
 
 def patterns_of(where: Where) -> Iterator[Pattern]:
@@ -61,6 +65,15 @@ def patterns_of(where: Where) -> Iterator[Pattern]:
     yield from where.between or ()
     for child in (*where.all_of, *where.any_of, *([where.not_of] if where.not_of else [])):
         yield from patterns_of(child)
+
+
+def meant_patterns(where: Where) -> Iterator[Pattern]:
+    """The patterns on module paths of which a selected site matches one."""
+    yield from where.module
+    if where.regex:
+        yield where.regex
+    for child in (*where.all_of, *where.any_of):
+        yield from meant_patterns(child)
 
 
 def _select(where: Where, pool: tuple[Site, ...], graph: Graph) -> tuple[Site, ...]:

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fxbio.display import html_table
-from fxbio.policy.assignment import NORMS, Assignment, Decision
+from fxbio.policy.assignment import KEPT, Assignment, Decision
 from fxbio.policy.table_layout import Rows, column_widths, drop_columns, fit_rows
 from fxbio.site import Unreachable
 
@@ -33,6 +33,7 @@ _NARROWEST = {"overrides": 9, "site": 26, "decided by": 12, "rule": 10, "shape":
 """Columns that may be broken, in the order in which they give way, and how narrow they become."""
 _EXPENDABLE = ("overrides", "shape", "op")
 """Columns that a narrow terminal does without, the first first."""
+_KEPT_WORDS = {"norm": "scales of normalisation layers", "embedding": "embeddings"}
 _PADDING = (0, 1, 0, 0)
 _PLAIN_WIDTH = 10_000
 """Wide enough that a pipe gets every row on one line."""
@@ -55,7 +56,7 @@ def plan_markdown(plan: Plan) -> str:
     """The plan as a Markdown document."""
     parts = [f"# Plan of {plan.model}", f"Policy: {_policy_name(plan)}"]
     sites = _markdown_table(*_without_empty(list(_rows(plan))))
-    parts += ["## Sites", sites, *_norm_line(plan)]
+    parts += ["## Sites", sites, *_kept_lines(plan)]
     parts += ["## Totals", _markdown_table(_TOTALS, list(_total_rows(plan)))]
     for heading, lines in _lists(plan):
         parts += [f"## {heading}", "\n".join(f"* {line}" for line in lines)]
@@ -66,7 +67,7 @@ def plan_html(plan: Plan) -> str:
     """The plan as a table for notebooks."""
     columns, rows = _without_empty(list(_rows(plan)))
     totals = html_table("Totals", _TOTALS, _total_rows(plan))
-    notes = [*_norm_line(plan), *(line for _, lines in _lists(plan) for line in lines)]
+    notes = [*_kept_lines(plan), *(line for _, lines in _lists(plan) for line in lines)]
     listed = "".join(f"<p>{escape(note)}</p>" for note in notes)
     return html_table(f"{plan.model} · {_policy_name(plan)}", columns, rows) + totals + listed
 
@@ -99,7 +100,7 @@ class _PlanView:
         plan = self.plan
         yield Text(f" {plan.model} · {_policy_name(plan)}", style="bold")
         yield from _site_table(plan, options.max_width)
-        for line in _norm_line(plan):
+        for line in _kept_lines(plan):
             yield Text(f" {line}\n", style="dim")
         yield _table(_TOTALS, list(_total_rows(plan)), options.max_width)
         for heading, lines in _lists(plan):
@@ -134,7 +135,7 @@ def _rows(plan: Plan, *, short: bool = False) -> Iterator[tuple[str, ...]]:
     """One row per weight and module; further uses of a weight are counted in its row."""
     uses: dict[tuple[str, str, str], list[Assignment]] = {}
     for a in plan.assignments:
-        if a.decided_by.name != NORMS:
+        if not a.is_kept:
             uses.setdefault((a.site.weight, a.site.path, a.site.op), []).append(a)
     labels = _rule_labels(plan)
     counted = set[str]()
@@ -174,11 +175,14 @@ def _without_file(decision: Decision) -> str:
     return f"{_line(decision)} {decision.name}" if decision.location else decision.name
 
 
-def _norm_line(plan: Plan) -> list[str]:
-    norms = {a.site.weight for a in plan.assignments if a.decided_by.name == NORMS}
-    if not norms:
-        return []
-    return [f"scales of normalisation layers, which keep bp: {len(norms)} (see op: norm)"]
+def _kept_lines(plan: Plan) -> list[str]:
+    kept = {(a.site.op, a.site.weight) for a in plan.assignments if a.is_kept}
+    counts = Counter(kind for kind, _ in kept)
+    return [
+        f"{_KEPT_WORDS[kind]}, which keep bp: {counts[kind]} (see op: {kind})"
+        for kind in KEPT
+        if counts[kind]
+    ]
 
 
 def _total_rows(plan: Plan) -> Iterator[tuple[str, ...]]:

@@ -14,7 +14,7 @@ from fxbio.rules.feedback_rule import FeedbackRule
 from fxbio.rules.matrices import from_matrices, matrix_shape, no_matrices
 from fxbio.rules.option_checks import check_share, check_whole
 from fxbio.rules.weight_info import WeightInfo
-from fxbio.site import OP_KINDS, OpKind
+from fxbio.site import MATRIX_OPS, OpKind
 
 __all__ = ["OrthogonalProductFeedback", "ProductFeedback"]
 
@@ -24,7 +24,7 @@ class _Product(FeedbackRule):
     """The path ``Bᵀ R``: of (groups, mid, out) and (groups, mid, in)."""
 
     tied: ClassVar[bool] = True
-    ops: ClassVar[tuple[OpKind, ...]] = tuple(op for op in OP_KINDS if op != "norm")
+    ops: ClassVar[tuple[OpKind, ...]] = MATRIX_OPS
 
     def expansion(self) -> int:
         """How many units lie between for each output."""

@@ -144,4 +144,6 @@ class RoutedRule(Rule):
     def unsupported(self, info: WeightInfo) -> str | None:
         if info.op == "norm":
             return f"rule '{self.name}' speaks of whole layers; scales of norms learn along"
+        if info.op == "embedding" and self.at == "input":
+            return "the input of an embedding are indices, which receive no error"
         return super().unsupported(info)

@@ -19,7 +19,7 @@ from fxbio.rules.option_checks import (
     check_word,
     names,
 )
-from fxbio.site import OP_KINDS, OpKind
+from fxbio.site import MATRIX_OPS, OpKind
 
 __all__ = [
     "AuxiliaryTargets",
@@ -56,7 +56,7 @@ class TargetRule(Rule):
 
     family: ClassVar[Family] = "target"
     calls: ClassVar[str] = "(fxbio.set_phase)"
-    ops: ClassVar[tuple[OpKind, ...]] = tuple(op for op in OP_KINDS if op != "norm")
+    ops: ClassVar[tuple[OpKind, ...]] = MATRIX_OPS
     loss: ClassVar[InverseLoss] = "reconstruction"
     placement: ClassVar[Placement] = "after"
     corrected: ClassVar[bool] = True

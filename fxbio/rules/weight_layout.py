@@ -44,6 +44,8 @@ def weight_layout(
     """
     if op == "norm":
         return WeightLayout(shape, tuple(range(len(shape))), (), ())
+    if op == "embedding":
+        return WeightLayout(shape, (), (1,), (0,))
     if op == "linear":
         return WeightLayout(shape, (), (0,), (1,))
     if op == "matmul":

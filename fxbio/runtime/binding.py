@@ -67,6 +67,10 @@ class BoundWeight:
     """Seed of the policy, for redraws."""
     computed: bool = False
     """Whether the weight exists only while the forward runs."""
+    looked_up: bool = False
+    """Whether look-ups of its rows run the rule."""
+    multiplied: bool = True
+    """Whether all other operations with it do. A table that is a head too may have it in one."""
     applied: bool = False
     """Whether layers apply it to parameters or constants, the results being activations."""
     learned: str | None = None

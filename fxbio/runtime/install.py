@@ -189,7 +189,7 @@ def feedback_weights(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _feedback_weight(module: nn.Module, bound: BoundWeight) -> Tensor | None:
-    if not bound.rule.passes_error:
+    if not bound.rule.passes_error or bound.info.op == "embedding":
         return None
     weight = gathered(resolve_attribute(module, bound.attribute))
     drawn = bound.path(module)

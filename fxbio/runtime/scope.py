@@ -108,9 +108,10 @@ class RuleScope(TorchFunctionMode):
         return self._known.get(value) if isinstance(value, Tensor) else None
 
     def _applies(self, call: LinearCall) -> bool:
-        known = self._known[call.weight]
-        assert known.weight is not None
-        return makes_activation(call, self._is_activation, known.weight.applied)
+        weight = self._known[call.weight].weight
+        assert weight is not None
+        ruled = weight.looked_up if call.op == "embedding" else weight.multiplied
+        return ruled and makes_activation(call, self._is_activation, weight.applied)
 
     def _is_activation(self, tensor: Tensor) -> bool:
         return self._find(tensor) is None

@@ -22,7 +22,7 @@ from fxbio.tensors.nested import tensors_in
 
 __all__ = ["applies_or_looks_up", "makes_activation"]
 
-_LOOKUPS = (F.embedding, F.embedding_bag)
+_LOOKUPS = (F.embedding_bag,)
 
 
 def makes_activation(

@@ -13,7 +13,8 @@ from torch.utils._pytree import tree_leaves
 
 from fxbio.ops import functional
 from fxbio.ops.einsum import explicit_equation
-from fxbio.semantics.op_table import OPERATIONS, IsWeight, LinearCall
+from fxbio.semantics.op_spec import IsWeight, LinearCall
+from fxbio.semantics.op_table import OPERATIONS
 
 __all__ = [
     "COMPOSITES",

@@ -8,8 +8,7 @@ a call is written for the op that takes a rule, and what that op computes withou
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -18,52 +17,10 @@ from torch import Tensor, nn
 
 from fxbio.ops import functional
 from fxbio.ops.einsum import explicit_equation
-from fxbio.ops.functional import Backward
+from fxbio.semantics.op_spec import Arguments, IsWeight, LinearCall, OpSpec
 from fxbio.site import OpKind
 
-__all__ = ["OPERATIONS", "Arguments", "IsWeight", "LinearCall", "OpSpec"]
-
-IsWeight = Callable[[Any], bool]
-Arguments = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class LinearCall:
-    """A call that applies a weight to an activation, written for an op that takes a rule."""
-
-    op: OpKind
-    weight: Any
-    """The weight operand."""
-    target: Callable[..., Tensor]
-    """Function of ``fxbio.ops.functional`` that runs it with a backward path."""
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    groups: int = 1
-
-    def run(self, backward: Backward) -> Tensor:
-        """Evaluate the call."""
-        return self.target(*self.args, **self.kwargs, backward=backward)
-
-
-@dataclass(frozen=True)
-class OpSpec:
-    """One operation."""
-
-    op: str
-    """Name of the custom op in ``torch.ops.fxbio`` that runs it under a rule."""
-    lowered: Callable[..., Tensor]
-    """The function of ``fxbio.ops.functional`` that calls that op."""
-    stock: Callable[[Arguments], Tensor]
-    """What the op computes without a rule, by torch alone, from its arguments by their names."""
-    functions: Mapping[Any, Callable[..., LinearCall | None]]
-    """Functions of torch, as a ``TorchFunctionMode`` is given them, each with what reads its
-    arguments."""
-    layers: Mapping[type[nn.Module], OpKind] = field(default_factory=dict)
-    """Layers of ``torch.nn`` whose forward is this operation."""
-    either_side: bool = False
-    """Whether a call finds its weight on either side, or none at all: of two activations, too."""
-    multiplies: bool = True
-    """Whether the weight is a matrix, so that the layer is one that errors are routed around."""
+__all__ = ["OPERATIONS"]
 
 
 def _linear(x: Any, weight: Any, bias: Any = None) -> LinearCall:
@@ -177,6 +134,31 @@ def _group_norm(
     return LinearCall("norm", weight, functional.group_norm, args, {})
 
 
+def _rms_norm(
+    input: Any, normalized_shape: Any, weight: Any = None, eps: float | None = None
+) -> LinearCall:
+    args = (input, normalized_shape, weight, eps)
+    return LinearCall("norm", weight, functional.rms_norm, args, {})
+
+
+def _instance_norm(
+    input: Any,
+    running_mean: Any = None,
+    running_var: Any = None,
+    weight: Any = None,
+    bias: Any = None,
+    use_input_stats: Any = True,
+    momentum: Any = 0.1,
+    eps: float = 1e-5,
+) -> LinearCall:
+    args = (input, running_mean, running_var, weight, bias, use_input_stats, momentum, eps)
+    return LinearCall("norm", weight, functional.instance_norm, args, {})
+
+
+def _embedding(input: Any, weight: Any, *args: Any, **options: Any) -> LinearCall:
+    return LinearCall("embedding", weight, functional.embedding, (input, weight, *args), options)
+
+
 def _stock(function: Callable[..., Tensor], *names: str) -> Callable[[Arguments], Tensor]:
     """A function of torch on those arguments of an op."""
     return lambda a: function(*(a[name] for name in names))
@@ -196,6 +178,12 @@ def _stock_batch_norm(a: Arguments) -> Tensor:
     mean, var = (None if a[k] is None else a[k].clone() for k in ("running_mean", "running_var"))
     rest = (a["training"], a["momentum"], a["eps"])
     return F.batch_norm(a["x"], mean, var, a["weight"], a["bias"], *rest)
+
+
+def _stock_embedding(a: Arguments) -> Tensor:
+    return torch.embedding(
+        a["weight"], a["x"], a["padding_idx"], a["scale_grad_by_freq"], a["sparse"]
+    )
 
 
 _OPERANDS = ("x", "weight", "bias")
@@ -287,6 +275,30 @@ OPERATIONS: tuple[OpSpec, ...] = (
         stock=_stock(F.group_norm, "x", "num_groups", "weight", "bias", "eps"),
         functions={F.group_norm: _group_norm},
         layers={nn.GroupNorm: "norm"},
+        multiplies=False,
+    ),
+    OpSpec(
+        op="rms_norm",
+        lowered=functional.rms_norm,
+        stock=_stock(F.rms_norm, "x", "normalized_shape", "weight", "eps"),
+        functions={F.rms_norm: _rms_norm, torch.rms_norm: _rms_norm},
+        layers={nn.RMSNorm: "norm"},
+        multiplies=False,
+    ),
+    OpSpec(
+        op="batch_norm",
+        lowered=functional.instance_norm,
+        stock=_stock_batch_norm,
+        functions={F.instance_norm: _instance_norm},
+        layers={nn.InstanceNorm1d: "norm", nn.InstanceNorm2d: "norm", nn.InstanceNorm3d: "norm"},
+        multiplies=False,
+    ),
+    OpSpec(
+        op="embedding",
+        lowered=functional.embedding,
+        stock=_stock_embedding,
+        functions={F.embedding: _embedding},
+        layers={nn.Embedding: "embedding"},
         multiplies=False,
     ),
 )

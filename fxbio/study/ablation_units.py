@@ -55,7 +55,7 @@ def selector(sites: tuple[Site, ...], graph: ModelGraph) -> dict[str, Any]:
         where = {"any": [where, _ROOT]} if listed else dict(_ROOT)
     chosen = {site.name for site in sites}
     others = [s for s in graph.sites if s.path in paths and s.name not in chosen]
-    if any(site.op != "norm" for site in others) or any(site.op == "norm" for site in sites):
+    if any(s.multiplies for s in others) or not all(s.multiplies for s in sites):
         where["op"] = list(dict.fromkeys(site.op for site in sites))
     return where
 

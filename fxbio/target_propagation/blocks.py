@@ -120,7 +120,7 @@ def _common_module(graph: ModelGraph, segments: SegmentGroup) -> str | None:
     paths = [site.path.split(".") for site in segments.sites]
     same = takewhile(lambda names: len(set(names)) == 1, zip(*paths, strict=False))
     common = ".".join(names[0] for names in same)
-    inside = [s for s in graph.sites if s.op != "norm" and within(s.path, common)]
+    inside = [s for s in graph.sites if s.multiplies and within(s.path, common)]
     return common if common and len(inside) == len(paths) > 1 else None
 
 
@@ -164,7 +164,7 @@ def _check_named(graph: ModelGraph, flow: Flow, made: list[Block], whole: list[s
     """Every named module must have come out as one block, no smaller and no larger."""
     for module in whole:
         inside = {s.name for s in graph.sites if within(s.path, module)}
-        inside = {name for name in inside if name in graph.nodes and graph.site(name).op != "norm"}
+        inside = {name for name in inside if name in graph.nodes and graph.site(name).multiplies}
         for block in made:
             if inside & set(block.sites) and inside != set(block.sites):
                 raise _not_a_block(graph, flow, module, inside, block)

@@ -115,7 +115,7 @@ def read_operation(
     name = type(module).__name__ if module is not None else _function_name(node)
     before = _shape(source) if source is not None or site is None else site.input_shape
     shapes = (before, _shape(node))
-    if site is not None and site.op != "norm":
+    if site is not None and site.multiplies:
         return _weighted(model, node, module, name, shapes, site)
     key = name.rstrip("_") if module is None else _ACTIVATION_MODULES.get(name.lower(), name)
     if key in _ACTIVATIONS:

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from fxbio.ops.activity import activity_gradient, patches, tokens
 from fxbio.ops.feedback_weight import feedback_of, parse_rule
-from fxbio.semantics.op_table import OPERATIONS, Arguments
+from fxbio.semantics.op_spec import Arguments
+from fxbio.semantics.op_table import OPERATIONS
 from fxbio.verification.probe import OpCall
 
 __all__ = [

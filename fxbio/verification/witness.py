@@ -171,5 +171,5 @@ def silent_backprop(plan: Plan, witness: Witness) -> set[str]:
 def ruled_parameters(plan: Plan) -> set[str]:
     """Parameters of rewritten sites that no other site applies under backprop."""
     rewritten = {source for a in plan.rewritten("asymmetric") for source in a.site.sources}
-    kept = [a for a in plan.assignments if not a.make_rule().rewrites and a.site.op != "norm"]
+    kept = [a for a in plan.assignments if not a.make_rule().rewrites and a.site.multiplies]
     return rewritten - {source for a in kept for source in a.site.sources}

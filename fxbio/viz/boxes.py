@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from fxbio.graph.partition import within
-from fxbio.policy.assignment import NORMS, Assignment
+from fxbio.policy.assignment import Assignment
 
 __all__ = ["Box", "by_block", "by_weight"]
 
@@ -25,8 +25,8 @@ class Box:
 
     @property
     def ruled(self) -> tuple[Assignment, ...]:
-        """Its assignments without the norms that keep backprop for no entry speaks of them."""
-        spoken_of = tuple(a for a in self.assignments if a.decided_by.name != NORMS)
+        """Its assignments without those that keep backprop for no entry speaks of their kind."""
+        spoken_of = tuple(a for a in self.assignments if not a.is_kept)
         return spoken_of or self.assignments
 
 
@@ -75,7 +75,7 @@ def _gather(
     last: str | None = None
     for a in assignments:
         name, module = key(a)
-        if module is None and last is not None and a.decided_by.name == NORMS:
+        if module is None and last is not None and a.is_kept and a.site.op == "norm":
             name, module = last, modules[last]
         found.setdefault(name, []).append(a)
         modules.setdefault(name, module)

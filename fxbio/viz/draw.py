@@ -15,7 +15,6 @@ from fxbio.graph.model_graph import ModelGraph
 from fxbio.lowering.lowered_graph import LoweredGraph
 from fxbio.lowering.routing import route_errors
 from fxbio.policy import Plan, Policy, resolve
-from fxbio.policy.assignment import NORMS
 from fxbio.serialization.record import RECORD, record_of
 from fxbio.viz.boxes import Box
 from fxbio.viz.colours import colours_of
@@ -136,11 +135,15 @@ def _labels(plan: Plan) -> dict[str, str]:
 
 def _subtitle(plan: Plan, has_policy: bool) -> str:
     source = Path(plan.policy_source).name if plan.policy_source else "policy without a file"
-    norms = sum(a.decided_by.name == NORMS for a in plan.assignments)
-    kept = f" and {norms} scales of norms, which keep bp" if norms else ""
+    norms, tables = (
+        sum(a.is_kept and a.site.op == kind for a in plan.assignments)
+        for kind in ("norm", "embedding")
+    )
+    counted = ((norms, "scales of norms"), (tables, "embeddings"))
+    kept = "".join(f" and {count} {words}, which keep bp" for count, words in counted if count)
     return (
         f"{source if has_policy else 'backprop everywhere'} · "
-        f"{len(plan.assignments) - norms} sites{kept}"
+        f"{len(plan.assignments) - norms - tables} sites{kept}"
     )
 
 

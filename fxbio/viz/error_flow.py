@@ -158,7 +158,7 @@ class ErrorFlow:
         return end
 
     def _is_layer(self, node: fx.Node) -> bool:
-        return node in self.sites and self.sites[node].op != "norm"
+        return node in self.sites and self.sites[node].multiplies
 
     def _sends(self, node: fx.Node) -> bool:
         rule = self.rules[self.sites[node].name] if node in self.sites else None

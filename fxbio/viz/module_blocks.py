@@ -23,7 +23,7 @@ def block_modules(model: nn.Module, sites: Iterable[Site]) -> tuple[str, ...]:
     inverted bottleneck are blocks; a stage of them, a pyramid and a single convolution are none.
     """
     modules = dict(model.named_modules())
-    paths = sorted({(site.weight, site.path) for site in sites if site.op != "norm"})
+    paths = sorted({(site.weight, site.path) for site in sites if site.multiplies})
     weights = Counter(parent for _, path in paths for parent in with_parents(path))
     large = {
         path: type(module).__name__

@@ -198,6 +198,39 @@ def _layer_norm(name: str, x: Shape, normalized: Shape, bias: bool = True) -> Ca
     )
 
 
+def _rms_norm(name: str, x: Shape, normalized: Shape, eps: float | None = 1e-5) -> Case:
+    shape = list(normalized)
+    return Case(
+        f"rms_norm-{name}",
+        x,
+        normalized,
+        None,
+        lambda a, w, b: F.rms_norm(a, shape, w, eps),
+        lambda a, w, b, feedback, rule, scale: ops.rms_norm(
+            a, shape, w, eps, feedback, rule, scale
+        ),
+    )
+
+
+def _instance_norm(name: str, x: Shape, use_input_stats: bool, tracked: bool = True) -> Case:
+    def statistics(like: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        if not tracked:
+            return None, None
+        mean = torch.linspace(-1, 1, x[1], dtype=like.dtype)
+        return mean, mean.square() + 0.5
+
+    return Case(
+        f"instance_norm-{name}",
+        x,
+        (x[1],),
+        (x[1],),
+        lambda a, w, b: F.instance_norm(a, *statistics(w), w, b, use_input_stats, 0.1, 1e-5),
+        lambda a, w, b, feedback, rule, scale: ops.instance_norm(
+            a, *statistics(w), w, b, use_input_stats, 0.1, 1e-5, feedback, rule, scale
+        ),
+    )
+
+
 def _group_norm(name: str, x: Shape, groups: int) -> Case:
     return Case(
         f"group_norm-{name}",
@@ -235,6 +268,12 @@ CASES: tuple[Case, ...] = (
     _group_norm("4d", (3, 6, 5, 2), 3),
     _group_norm("2d", (3, 6), 2),
     _group_norm("instance", (2, 4, 7), 4),
+    _rms_norm("last", (3, 5, 8), (8,)),
+    _rms_norm("default-eps", (5, 8), (8,), eps=None),
+    _rms_norm("two-dims", (2, 3, 5, 4), (5, 4)),
+    _instance_norm("3d-untracked", (3, 4, 7), True, tracked=False),
+    _instance_norm("4d-tracked", (3, 4, 5, 2), True),
+    _instance_norm("4d-evaluation", (3, 4, 5, 2), False),
 )
 
 
@@ -258,6 +297,7 @@ ONE_EACH: tuple[Case, ...] = tuple(
         "batch_norm-4d-evaluation",
         "layer_norm-last",
         "group_norm-4d",
+        "rms_norm-last",
     )
 )
 """One case for each op and mode, for the checks that take long."""

@@ -65,6 +65,18 @@ def test_running_statistics_move_as_in_torch(momentum: float, dtype: torch.dtype
     assert bool(ours[0].any()) == (momentum > 0)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+def test_so_do_those_of_an_instance_norm(dtype: torch.dtype) -> None:
+    x, weight = normal((3, 4, 5), dtype=dtype), normal((4,), seed=1, dtype=dtype)
+    ours = torch.zeros(4, dtype=dtype), torch.ones(4, dtype=dtype)
+    theirs = copy.deepcopy(ours)
+    for _ in range(2):
+        F.instance_norm(x, *theirs, weight, None, True, 0.1, 1e-3)
+        ops.instance_norm(x, *ours, weight, None, True, 0.1, 1e-3, None, "usf", 1.0)
+    assert same(ours, theirs)
+    assert bool(ours[0].any())
+
+
 def test_evaluation_leaves_the_running_statistics_alone() -> None:
     module = layer(training=False)
     before = copy.deepcopy(statistics(module))

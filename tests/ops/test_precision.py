@@ -29,6 +29,7 @@ def same(found: list[Tensor | None], expected: list[Tensor | None]) -> None:
             assert torch.equal(mine, theirs)
 
 
+@pytest.mark.filterwarnings("ignore:Mismatch dtype between input and weight")  # torch, of rms_norm
 @one_each
 @half
 @pytest.mark.parametrize("x_dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
@@ -97,7 +98,13 @@ def test_gradients_have_the_dtype_of_what_they_belong_to(
 
 @pytest.mark.parametrize(
     "name",
-    ["batch_norm-4d-training", "batch_norm-4d-evaluation", "layer_norm-last", "group_norm-4d"],
+    [
+        "batch_norm-4d-training",
+        "batch_norm-4d-evaluation",
+        "layer_norm-last",
+        "group_norm-4d",
+        "instance_norm-4d-tracked",
+    ],
 )
 def test_norms_mix_half_inputs_with_float_weights_as_torch_does(name: str) -> None:
     case = find(name)
@@ -157,6 +164,8 @@ def test_memory_formats_are_those_of_torch(name: str, rule: str, weight_too: boo
         ("batch_norm", "batch_norm"),
         ("layer_norm", "layer_norm"),
         ("group_norm", "group_norm"),
+        ("rms_norm", "rms_norm"),
+        ("embedding", "embedding"),
     ],
 )
 def test_autocast_rules_exist_on_the_devices_where_torch_has_them(

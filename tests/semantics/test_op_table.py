@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from fxbio.semantics.functions import applies_layer
 from fxbio.semantics.leaves import leaf_kind
-from fxbio.semantics.op_table import OPERATIONS, OpSpec
+from fxbio.semantics.op_spec import OpSpec
+from fxbio.semantics.op_table import OPERATIONS
 from fxbio.site import OP_KINDS
 
 
@@ -38,7 +39,7 @@ def test_every_kind_of_site_is_made_by_a_layer_or_is_a_product() -> None:
 def test_the_op_of_a_row_takes_a_weight_and_a_rule(spec: OpSpec) -> None:
     schema = getattr(torch.ops.fxbio, spec.op).default._schema
     names = {argument.name for argument in schema.arguments}
-    assert {"feedback", "rule", "scale"} <= names
+    assert "rule" in names
     assert "weight" in names or {"left", "right", "weight_is_left"} <= names
 
 
@@ -55,6 +56,14 @@ LAYERS: dict[type[nn.Module], Callable[[], nn.Module]] = {
     },
     nn.LayerNorm: lambda: nn.LayerNorm(4),
     nn.GroupNorm: lambda: nn.GroupNorm(2, 4),
+    nn.RMSNorm: lambda: nn.RMSNorm(4),
+    **{
+        getattr(nn, f"InstanceNorm{d}d"): lambda d=d: getattr(nn, f"InstanceNorm{d}d")(
+            4, affine=True
+        )
+        for d in (1, 2, 3)
+    },
+    nn.Embedding: lambda: nn.Embedding(5, 4),
 }
 
 
