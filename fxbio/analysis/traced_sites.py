@@ -16,8 +16,12 @@ __all__ = ["Use", "find_uses", "forward_weights", "weight_side"]
 
 aten = torch.ops.aten
 
-_LOOKUPS = {aten.embedding, aten.index_select, aten.index, aten.gather, aten._embedding_bag}
+_EMBEDDINGS = {aten.embedding, torch.ops.fxbio.embedding}
+_LOOKUPS = {aten.index_select, aten.index, aten.gather, aten._embedding_bag}
 """They pick entries of a weight, and no error goes back through it."""
+
+Applications = dict[tuple[frozenset[str], bool], list[Step]]
+"""By all that a weight is computed from, and whether it is the table of an embedding."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +39,13 @@ class Use:
 def find_uses(trace: StepTrace, sites: Iterable[Site]) -> list[Use]:
     """The sites that take part in a step, matched by their weights and the order of execution."""
     applied = _applications(trace)
-    groups: dict[frozenset[str], list[Site]] = defaultdict(list)
+    groups: dict[tuple[frozenset[str], bool], list[Site]] = defaultdict(list)
     for site in sites:
         if site.calls:
-            groups[frozenset(site.sources)].append(site)
+            groups[frozenset(site.sources), site.op == "embedding"].append(site)
     found: list[Use] = []
-    for sources, members in groups.items():
-        steps = applied.get(sources, [])
+    for key, members in groups.items():
+        steps = applied.get(key, [])
         if len(steps) >= len(members):
             found += [_use(site, [step]) for site, step in zip(members, steps, strict=False)]
         elif steps:
@@ -55,25 +59,26 @@ def _use(site: Site, steps: list[Step]) -> Use:
     return Use(site, frozenset(nodes), frozenset(outputs))
 
 
-def _applications(trace: StepTrace) -> dict[frozenset[str], list[Step]]:
-    """The forward steps that apply a weight to data, by all that the weight is computed from."""
-    found: dict[frozenset[str], list[Step]] = defaultdict(list)
+def _applications(trace: StepTrace) -> Applications:
+    """The forward steps that apply a weight to data, and those that look up rows of a table."""
+    found: Applications = defaultdict(list)
     for step in trace.forward():
         if step.op.overloadpacket in _LOOKUPS:
             continue
+        table = step.op.overloadpacket in _EMBEDDINGS
         data = any(trace.facts[value].data for _, value in step.reads)
-        if not data and not applies_weight(step.op):
+        if not data and not table and not applies_weight(step.op):
             continue
         for position, value in step.reads:
             names = trace.facts[value].names.keys() & trace.parameters
             if names and not is_additive(step.op, position):
-                found[frozenset(names)].append(step)
+                found[frozenset(names), table].append(step)
     return found
 
 
 def forward_weights(trace: StepTrace) -> set[str]:
     """Parameters that the forward pass applies to data."""
-    return {name for names in _applications(trace) for name in names}
+    return {name for names, table in _applications(trace) if not table for name in names}
 
 
 def weight_side(trace: StepTrace) -> set[int]:

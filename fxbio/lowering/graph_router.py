@@ -87,9 +87,10 @@ class GraphRouter(ErrorRouter[fx.Node]):
         """What the body of a module sees of its first tensor, where that differs."""
         if path not in self._units:
             return {}
-        first = next((n for n in self.values_in(inputs) if self.is_followed(n)), None)
-        if first is None:
+        given = list(self.values_in(inputs))
+        if not given:
             return {}
+        first = next(filter(self.is_followed, given), given[0])
         value = self._present(first)
         seen = self.enter(path, value)
         return {} if seen is value else {first: seen}

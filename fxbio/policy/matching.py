@@ -112,7 +112,8 @@ def _unmatched(entry: Entry, graph: Graph) -> PolicyError:
 
 def _reasons(where: Where, graph: Graph) -> Iterator[str]:
     """What can be said about keys that match something each, but nothing together."""
-    named = [s for s in graph.sites if any(glob.matches(s.path) for glob in where.module)]
+    patterns = list(meant_patterns(where))
+    named = [s for s in graph.sites if any(pattern.matches(s.path) for pattern in patterns)]
     unnamed = {s.op for s in named if not s.multiplies} - named_kinds(where)
     if named and all(site.op in unnamed for site in named):
         for kind in sorted(unnamed):

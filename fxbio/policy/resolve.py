@@ -150,23 +150,39 @@ def _unsupported(site: Site, reason: str, voice: _Voice) -> PolicyError:
 
 
 def _check_shared_weights(asked: list[tuple[Site, _Voice]]) -> None:
-    first: dict[str, tuple[Site, _Voice]] = {}
+    uses: dict[str, list[tuple[Site, _Voice]]] = {}
     for site, voice in asked:
         if voice.decision.name in KEPT.values():
             continue
-        if site.op == "embedding" and not voice.rule.rewrites:
-            continue  # it has no feedback that another use could contradict
-        other, other_voice = first.setdefault(site.weight, (site, voice))
-        if voice.rule != other_voice.rule:
-            raise PolicyError(
-                f"two rules for the one weight '{site.weight}'",
-                location=voice.location or other_voice.location,
-                notes=[
-                    f"'{s.name}' gets {v.rule} from {v.decision}"
-                    for s, v in ((other, other_voice), (site, voice))
-                ],
-                help="a weight has one feedback: select all of its uses, or none",
-            )
+        earlier = uses.setdefault(site.weight, [])
+        for other, other_voice in earlier:
+            if not _may_share((site, voice.rule), (other, other_voice.rule)):
+                raise PolicyError(
+                    f"two rules for the one weight '{site.weight}'",
+                    location=voice.location or other_voice.location,
+                    notes=[
+                        f"'{s.name}' gets {v.rule} from {v.decision}"
+                        for s, v in ((other, other_voice), (site, voice))
+                    ],
+                    help="a weight has one feedback: select all of its uses, or none",
+                )
+        earlier.append((site, voice))
+
+
+def _may_share(one: tuple[Site, Rule], other: tuple[Site, Rule]) -> bool:
+    """Whether two uses of a weight may have these rules.
+
+    That of a table is about what arrives at it, and the head that is tied to it may have its own;
+    but either the weight learns or it does not.
+    """
+    (_, rule), (_, other_rule) = one, other
+    if rule == other_rule:
+        return True
+    apart = any(
+        site.op == "embedding" and (not r.rewrites or r.family != "asymmetric")
+        for site, r in (one, other)
+    )
+    return apart and rule.trains_weight == other_rule.trains_weight
 
 
 def _overridden_entries(

@@ -72,11 +72,15 @@ def _mark_output(m: Mark, tensor: Tensor) -> Tensor:
 
 
 def _mark_input(name: str, args: Any, kwargs: Any) -> tuple[Any, Any]:
-    """The arguments with a mark on the first tensor among them."""
-    for place, value in enumerate(args):
-        if isinstance(value, Tensor) and value.is_floating_point():
-            return (*args[:place], mark(value, ENTER, name), *args[place + 1 :]), kwargs
-    for key, value in kwargs.items():
-        if isinstance(value, Tensor) and value.is_floating_point():
-            return args, {**kwargs, key: mark(value, ENTER, name)}
-    return args, kwargs
+    """The arguments with a mark on the first activation among them, or else the first tensor.
+
+    What takes indices alone, as an embedding does, is entered all the same.
+    """
+    named = {**dict(enumerate(args)), **kwargs}
+    tensors = {key: value for key, value in named.items() if isinstance(value, Tensor)}
+    floating = (key for key, value in tensors.items() if value.is_floating_point())
+    first = next(floating, next(iter(tensors), None))
+    if first is None:
+        return args, kwargs
+    named[first] = mark(named[first], ENTER, name)
+    return tuple(named[place] for place in range(len(args))), {key: named[key] for key in kwargs}

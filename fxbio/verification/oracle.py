@@ -77,10 +77,11 @@ def stock_output(call: OpCall) -> Tensor:
 
 
 def feedback_in_call(call: OpCall) -> Tensor | None:
-    """The feedback weight that the call used, or ``None`` if its rule sends no error."""
-    spec, drawn = call.arguments["rule"], call.arguments["feedback"]
-    if not parse_rule(spec).passes_error:
+    """The feedback weight that the call used, or ``None`` if no error is sent below."""
+    spec = call.arguments["rule"]
+    if not parse_rule(spec).passes_error or "feedback" not in call.arguments:
         return None
+    drawn = call.arguments["feedback"]
     with torch.no_grad():
         scale: float = call.arguments["scale"]
         return feedback_of(call.weight, drawn, spec, torch.empty(0, dtype=call.dtype)) * scale

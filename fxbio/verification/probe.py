@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from fxbio.ops.error_port import LABEL
+from fxbio.ops.feedback_weight import trains_weight
 
 __all__ = ["Arrival", "Delivered", "OpCall", "OpProbe", "is_rule_op"]
 
@@ -170,7 +171,8 @@ class OpProbe(TorchFunctionMode):
             tap.register_hook(_keep_in(call.gradients, key))
         if first.requires_grad:
             first.register_hook(lambda error: setattr(call, "error", error.detach()))
-            self.calls.append(call)
+        if first.requires_grad or not trains_weight(arguments["rule"]):
+            self.calls.append(call)  # of a frozen first layer there is a forward pass to judge
         return out
 
 

@@ -140,7 +140,8 @@ def _subtitle(plan: Plan, has_policy: bool) -> str:
         for kind in ("norm", "embedding")
     )
     counted = ((norms, "scales of norms"), (tables, "embeddings"))
-    kept = "".join(f" and {count} {words}, which keep bp" for count, words in counted if count)
+    kept = "".join(f" and {count} {words}" for count, words in counted if count)
+    kept += ", which keep bp" if kept else ""
     return (
         f"{source if has_policy else 'backprop everywhere'} · "
         f"{len(plan.assignments) - norms - tables} sites{kept}"

@@ -23,7 +23,7 @@ from torch.nn.utils import parametrizations
 
 from tests.battery import modules as m
 
-__all__ = ["CASES", "Case", "Cross"]
+__all__ = ["CASES", "OF_MATRICES", "Case", "Cross"]
 
 Weights = dict[str, Tensor]
 
@@ -61,6 +61,8 @@ class Case:
     """The ruled weights, by their names in the body."""
     computed: bool = False
     """Whether the weight exists only while the forward runs."""
+    table: bool = False
+    """Whether its rows are looked up: then no error goes below, whatever the rule."""
 
     def build(self) -> m.Model:
         """The stock model, the same at each call."""
@@ -161,6 +163,13 @@ def _cross_attention(w: Weights, cross: Cross, x: Tensor) -> Tensor:
     return _attend(w, cross, *parts)
 
 
+def _words(w: Weights, cross: Cross, x: Tensor, at: str) -> Tensor:
+    def look_up(x: Tensor, table: Tensor) -> Tensor:
+        return F.embedding(m.words_of(x), table).sum(-1)
+
+    return x + cross(at, look_up, x, w[at])
+
+
 _PROJECTIONS = tuple(f"attention.{part}_weight" for part in ("q_proj", "k_proj", "v_proj"))
 _OUT = "attention.out_proj.weight"
 
@@ -183,6 +192,11 @@ CASES: dict[str, Case] = {case.name: case for case in (
     Case("standardised", lambda: m.StandardisedConv2d(4, 6, 3, padding=1), _standardised, (4, 4, 7, 6), 1, computed=True),
     Case("lora", lambda: m.LowRank(16, 12, 3), _low_rank, weights=("base.weight",), computed=True),
     Case("chunked", lambda: m.ChunkedProjection(16), _chunked, weights=("qkv",)),
+    Case("embedding", lambda: m.Words(), partial(_words, at="table.weight"), weights=("table.weight",), table=True),
+    Case("functional-embedding", lambda: m.RawWords(), partial(_words, at="table"), weights=("table",), table=True),
     Case("weight-norm", lambda: parametrizations.weight_norm(nn.Conv2d(4, 6, 3, padding=1)), _weight_norm, (4, 4, 7, 6), 1),
 )}
 # fmt: on
+
+OF_MATRICES: tuple[str, ...] = tuple(name for name, case in CASES.items() if not case.table)
+"""The cases that rules about the error below can serve."""

@@ -19,9 +19,12 @@ __all__ = [
     "LowRank",
     "MatmulLayer",
     "Model",
+    "RawWords",
     "Shared",
     "StandardisedConv2d",
     "TransposedSlice",
+    "Words",
+    "words_of",
 ]
 
 
@@ -167,6 +170,36 @@ class LowRank(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """``x (W + B A)ᵀ + b``."""
         return F.linear(x, self.base.weight + self.up @ self.down, self.base.bias)
+
+
+def words_of(x: Tensor) -> Tensor:
+    """A word for every number."""
+    return (x.detach().abs() * 4).long() % 7
+
+
+class Words(nn.Module):
+    """An embedding of what is quantised, beside a connection for the error."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(7, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """A number for each word, added to what it was made of."""
+        rows: Tensor = self.table(words_of(x))
+        return x + rows.sum(-1)
+
+
+class RawWords(nn.Module):
+    """The same by ``F.embedding`` on a raw parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.randn(7, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """A number for each word, added to what it was made of."""
+        return x + F.embedding(words_of(x), self.table).sum(-1)
 
 
 class ChunkedProjection(nn.Module):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["RULES", "RuleLine"]
+__all__ = ["OF_TABLES", "RULES", "RuleLine"]
 
 Loss = Callable[[Tensor, Tensor, Tensor, Callable[[Tensor, Tensor], Tensor]], Tensor]
 
@@ -142,3 +142,6 @@ RULES: dict[str, RuleLine] = {
         loss=lambda w, b: 0.25 * b.square().sum(),
     ),
 }
+
+OF_TABLES = ("bp", "frozen", "stop")
+"""Those that say nothing about the error below, and so are served by a table of rows."""

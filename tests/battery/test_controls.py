@@ -7,7 +7,7 @@ import torch
 
 import fxbio
 from fxbio.errors import FxbioError
-from tests.battery.cases import CASES
+from tests.battery.cases import CASES, OF_MATRICES
 from tests.battery.harness import loss_of, measure, policy_of, subject
 
 every_case = pytest.mark.parametrize("case", CASES)
@@ -67,7 +67,7 @@ def test_revert_leaves_frozen_what_the_user_froze() -> None:
     assert model.body.attention.out_proj.weight.requires_grad
 
 
-@every_case
+@pytest.mark.parametrize("case", OF_MATRICES)
 def test_the_error_stops(case: str) -> None:
     combination = subject("stop", case)
     found = measure(m := combination.transformed(), m, combination.case.example())

@@ -13,10 +13,10 @@ from torch.utils.checkpoint import checkpoint
 
 import fxbio
 from fxbio.runtime.updates import redraw_counts, set_redraw_counts
-from tests.battery.cases import CASES
+from tests.battery.cases import CASES, OF_MATRICES
 from tests.battery.harness import loss_of, measure, reference, subject
 
-every_case = pytest.mark.parametrize("case", CASES)
+every_case = pytest.mark.parametrize("case", OF_MATRICES)
 
 
 def transformed(case: str, **options: object) -> nn.Module:
@@ -132,7 +132,7 @@ def test_a_step_that_a_gradient_scaler_skips_does_not_draw() -> None:
 
 def copies() -> Iterator[object]:
     """Ways to copy; weight norm cannot be pickled."""
-    for case in CASES:
+    for case in OF_MATRICES:
         yield pytest.param(case, copy.deepcopy, id=f"deepcopy-{case}")
         if case != "weight-norm":
             yield pytest.param(case, lambda m: pickle.loads(pickle.dumps(m)), id=f"pickle-{case}")

@@ -56,12 +56,59 @@ def chain() -> nn.Module:
     return nn.Sequential(*hidden, nn.Linear(5, routes.CLASSES))
 
 
+class Words(nn.Module):
+    """Words and positions, normalised by their root mean square."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.places = nn.Embedding(9, 6), nn.Embedding(4, 6)
+        self.norm, self.mix = nn.RMSNorm(6), nn.Linear(6, 6)
+        self.last = nn.Linear(6, routes.CLASSES)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        places = self.places(torch.arange(ids.shape[1]))
+        h = self.norm(torch.tanh(self.words(ids) + places))
+        result: Tensor = self.last(torch.tanh(self.mix(h)).mean(1))
+        return result
+
+
+class Styles(nn.Module):
+    """Convolutions with instance norms, as style transfer has them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Conv2d(2, 4, 3), nn.Conv2d(4, 4, 3)
+        self.norms = nn.ModuleList(
+            [
+                nn.InstanceNorm2d(4, affine=True),
+                nn.InstanceNorm2d(4, affine=True, track_running_stats=True),
+            ]
+        )
+        self.last = nn.Linear(4, routes.CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.tanh(self.norms[0](self.one(x)))
+        h = torch.tanh(self.norms[1](self.two(h)))
+        result: Tensor = self.last(h.mean((2, 3)))
+        return result
+
+
+def tokens() -> Tensor:
+    return torch.randint(9, (routes.CLASSES, 4))
+
+
+def pictures() -> Tensor:
+    return torch.randn(3, 2, 8, 8)
+
+
 NETS: dict[str, tuple[Callable[[], nn.Module], Callable[[], Tensor]]] = {
     "perceptron": (routes.Perceptron, routes.rows),
     "residual": (routes.Residual, routes.rows),
     "convolutions": (routes.Convolutions, routes.images),
     "blocks": (Blocks, routes.rows),
     "chain": (chain, routes.rows),
+    "words": (Words, tokens),
+    "images": (Styles, pictures),
 }
 
 
@@ -134,6 +181,21 @@ def test_so_do_receivers_behind_blocks(rule: str) -> None:
 def test_so_do_targets_and_the_losses_of_inverses(rule: str) -> None:
     net, x = made("chain")
     agree(program_of(net, x, routes.policy(rule)), x)
+
+
+@pytest.mark.parametrize("rule", ["frozen", "stop", *ROUTED])
+def test_so_do_tables_of_rows(rule: str) -> None:
+    net, ids = made("words")
+    entry = {"where": {"op": "embedding"}, "rule": rule}
+    agree(program_of(net, ids, routes.policy("bp", entry)), ids)
+
+
+@pytest.mark.parametrize("rule", ["usf", "fa", "kp", "stop", "frozen"])
+@pytest.mark.parametrize("kind", ["words", "images"])
+def test_so_do_scales_of_norms(kind: str, rule: str) -> None:
+    net, x = made(kind)
+    entry = {"where": {"op": "norm"}, "rule": rule}
+    agree(program_of(net, x, routes.policy("bp", entry)), x)
 
 
 def test_so_do_all_families_in_one_model() -> None:
