@@ -5,13 +5,11 @@ Gains, positions and rows that data select are read so; what comes of them is an
 
 from __future__ import annotations
 
-from typing import Any
-
-from torch import Tensor, fx
+from torch import fx
 
 from fxbio.graph.model_graph import ModelGraph
 from fxbio.semantics.applied import applies_or_looks_up
-from fxbio.semantics.weight_provenance import giving_values
+from fxbio.semantics.weight_provenance import called_function, giving_values
 
 __all__ = ["weights_meeting_activations"]
 
@@ -32,13 +30,9 @@ def weights_meeting_activations(captured: ModelGraph) -> frozenset[str]:
         found = [sources[n] for n in giving_values(node.target, node.all_input_nodes)]
         activation = node.op == "placeholder" or node in layers or None in found
         sources[node] = None if activation else _union(found)
-        if activation and node.op != "output" and not applies_or_looks_up(_function(node)):
+        if activation and node.op != "output" and not applies_or_looks_up(called_function(node)):
             met |= _union(found)
     return frozenset(met)
-
-
-def _function(node: fx.Node) -> Any:
-    return getattr(Tensor, str(node.target)) if node.op == "call_method" else node.target
 
 
 def _union(found: list[frozenset[str] | None]) -> frozenset[str]:

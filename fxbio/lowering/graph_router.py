@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import Tensor, fx, nn
+from torch import fx, nn
 from torch.fx.node import map_arg
 
 from fxbio.graph.trace import ModuleCall
@@ -15,6 +15,7 @@ from fxbio.semantics.activations import ACTIVATIONS, is_activation_layer
 from fxbio.semantics.error_routing import CallKind, ErrorRouter, Flow, Unit
 from fxbio.semantics.functions import applies_layer
 from fxbio.semantics.leaves import linear_leaf_kind
+from fxbio.semantics.weight_provenance import called_function
 
 __all__ = ["GraphRouter", "Receivers", "call_kind", "find_receivers"]
 
@@ -156,7 +157,7 @@ def call_kind(model: nn.Module, node: fx.Node) -> CallKind:
         if linear_leaf_kind(module) is not None:
             return "layer"
         return "activation" if is_activation_layer(module) else "other"
-    function = getattr(Tensor, str(node.target), None) if node.op == "call_method" else node.target
+    function = called_function(node)
     if applies_layer(function, node.args, node.kwargs, _is_parameter):
         return "layer"
     return "activation" if function in ACTIVATIONS else "other"

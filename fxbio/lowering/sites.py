@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import torch.nn.functional as F
-from torch import Tensor, fx, nn
+from torch import fx, nn
 
 from fxbio.graph.meetings import weights_meeting_activations
 from fxbio.lowering.feedback import FeedbackSpec
@@ -19,7 +19,7 @@ from fxbio.policy.assignment import Assignment
 from fxbio.policy.plan import Plan
 from fxbio.runtime.binding import FEEDBACK_PREFIX, BoundWeight, resolve_attribute
 from fxbio.semantics.functions import match_linear_call
-from fxbio.semantics.weight_provenance import is_reindexing
+from fxbio.semantics.weight_provenance import NodeFollower, called_function
 from fxbio.site import OpKind, Site
 
 __all__ = ["SiteLowering"]
@@ -85,8 +85,9 @@ class SiteLowering:
 
     def _lower_call(self, graph: fx.Graph, node: fx.Node, site: Site, spec: FeedbackSpec) -> None:
         operand = next(n for n in node.all_input_nodes if n.name == node.meta["operand"])
-        function = getattr(Tensor, str(node.target)) if node.op == "call_method" else node.target
-        call = match_linear_call(function, node.args, node.kwargs, lambda value: value is operand)
+        call = match_linear_call(
+            called_function(node), node.args, node.kwargs, lambda value: value is operand
+        )
         assert call is not None, f"{node} was captured as a site"
         drawn: Any = self._follow(graph, operand, site, spec) if spec.stored else None
         backward = Backward(spec.spec, spec.scale, drawn)
@@ -162,7 +163,14 @@ class SiteLowering:
         buffer = self._feedback(graph, site, spec)
         if site.leaf:
             return buffer  # a layer's feedback has the shape of the weight that the layer serves
-        followed = _twin(graph, operand, site, buffer, {})
+
+        def source(node: fx.Node) -> fx.Node | None:
+            return buffer if node.meta.get("shape") == site.feedback_shape else None
+
+        def moved(node: fx.Node, twins: Mapping[fx.Node, fx.Node]) -> fx.Node:
+            return graph.node_copy(node, lambda n: twins.get(n, n))
+
+        followed = NodeFollower(source, moved).twin(operand)
         return buffer if followed is None else followed
 
 
@@ -183,32 +191,6 @@ def _traced_path(spec: FeedbackSpec) -> fx.Graph:
     if spec.drawn is None:
         return fx.symbolic_trace(lambda learned: path(learned, None, info)).graph
     return fx.symbolic_trace(lambda learned, drawn: path(learned, drawn, info)).graph
-
-
-Twins = dict[fx.Node, fx.Node | None]
-
-
-def _twin(
-    graph: fx.Graph, node: fx.Node, site: Site, buffer: fx.Node, known: Twins
-) -> fx.Node | None:
-    """A node with feedback in the place of the weight, as ``followed_parameter`` describes it."""
-    if node not in known:
-        known[node] = _new_twin(graph, node, site, buffer, known)
-    return known[node]
-
-
-def _new_twin(
-    graph: fx.Graph, node: fx.Node, site: Site, buffer: fx.Node, known: Twins
-) -> fx.Node | None:
-    if node.op == "get_attr":
-        return buffer if node.meta.get("shape") == site.feedback_shape else None
-    twins = {s: _twin(graph, s, site, buffer, known) for s in node.all_input_nodes}
-    if is_reindexing(node):
-        if not any(twins.values()):
-            return None
-        return graph.node_copy(node, lambda source: twins[source] or source)
-    shape = node.meta.get("shape")
-    return next((t for s, t in twins.items() if t and s.meta.get("shape") == shape), None)
 
 
 def _become(

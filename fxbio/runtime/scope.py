@@ -24,7 +24,7 @@ from fxbio.runtime.structure_changes import check_unchanged
 from fxbio.runtime.updates import count_writes
 from fxbio.semantics.applied import makes_activation
 from fxbio.semantics.functions import COMPOSITES, LinearCall, match_linear_call
-from fxbio.semantics.weight_provenance import REINDEXING, giving_values
+from fxbio.semantics.weight_provenance import Followed, follow, giving_values
 from fxbio.tensors.grad_mode import differentiated
 
 __all__ = ["RuleScope", "ScopeForward"]
@@ -143,36 +143,29 @@ class RuleScope(TorchFunctionMode):
             weights = [known.weight for known in weighty if known.weight is not None]
             self._mixtures.note(func, operands, weights, out)
             return
-        if not weighty:
-            self._remember_all(out, None, None)
-            return
-        if func in REINDEXING and all(known.feedback is not None for known in weighty):
-            args, kwargs = tree_map_only(Tensor, self._twin, (args, kwargs))
-            twin = func(*args, **kwargs)
-            self._remember_all(out, weighty[0].weight, twin)
-            return
-        for result in _operands((out,)):
-            heir = next((k for k in weighty if _fits(k, result)), weighty[0])
-            twin = heir.feedback if _fits(heir, result) else None
-            self._remember(result, heir.weight, twin)
+        results = _operands((out,))
+        followed = [
+            Followed(tuple(operand.shape), known.weight is not None, known.feedback)
+            for operand, known in zip(operands, found, strict=True)
+            if known is not None
+        ]
+
+        def moved() -> list[Any]:
+            given, named = tree_map_only(Tensor, self._twin, (args, kwargs))
+            return _operands((func(*given, **named),))
+
+        twins = follow(func, followed, [tuple(result.shape) for result in results], moved)
+        for result, twin in zip(results, twins, strict=True):
+            heir = next((k for k in weighty if twin is not None and k.feedback is twin), None)
+            self._remember(result, (heir or weighty[0]).weight if weighty else None, twin)
 
     def _remember(self, tensor: Tensor, weight: BoundWeight | None, feedback: Any) -> None:
         self._known.setdefault(tensor, _Known(weight, feedback))
-
-    def _remember_all(self, out: Any, weight: BoundWeight | None, feedback: Any) -> None:
-        results = _operands((out,))
-        twins = _operands((feedback,)) if feedback is not None else [None] * len(results)
-        for result, twin in zip(results, twins, strict=True):
-            self._remember(result, weight, twin)
 
     def _twin(self, tensor: Tensor) -> Any:
         """What stands for a tensor in computing feedback: that of a weight, or itself."""
         known = self._known.get(tensor)
         return tensor if known is None or known.feedback is None else known.feedback
-
-
-def _fits(known: _Known, result: Any) -> bool:
-    return known.feedback is not None and known.feedback.shape == result.shape
 
 
 def _operands(values: Any) -> list[Any]:

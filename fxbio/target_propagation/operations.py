@@ -14,6 +14,7 @@ from torch import Tensor, fx, nn
 from fxbio.ops import functional
 from fxbio.ops.einsum import explicit_equation
 from fxbio.semantics.functions import match_linear_call
+from fxbio.semantics.weight_provenance import called_function
 from fxbio.site import Site
 
 __all__ = ["Activation", "Geometry", "Operation", "OperationKind", "range_of", "read_operation"]
@@ -212,10 +213,12 @@ def _module_geometry(module: nn.Module) -> tuple[Any, Any, Any]:
 
 
 def _matched(node: fx.Node) -> Any:
-    target = getattr(Tensor, node.target) if node.op == "call_method" else node.target  # type: ignore[arg-type]
     operand = node.meta["operand"]
     return match_linear_call(
-        target, node.args, node.kwargs, lambda v: isinstance(v, fx.Node) and v.name == operand
+        called_function(node),
+        node.args,
+        node.kwargs,
+        lambda v: isinstance(v, fx.Node) and v.name == operand,
     )
 
 
