@@ -1,27 +1,21 @@
-"""YAML with positions: every key and value knows the line and column it was written at.
-
-Plain scalars follow the core schema of YAML 1.2, where PyYAML by itself follows 1.1: there
-``index: 1:5`` is the number 65 (base 60), ``1e-3`` is a string, and ``no`` is false.
-"""
+"""YAML with positions: every key and value knows the line and column it was written at."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import yaml
 
 from fxbio.errors import Location, PolicyError
+from fxbio.files.yaml_scalars import SCALARS, TAG, Scalar, read_scalar
 
 __all__ = ["Node", "from_plain", "parse"]
 
-Scalar: TypeAlias = str | int | float | bool | None
-
-_TAG = "tag:yaml.org,2002:"
 _DEEPEST = 100
 _MOST_VALUES = 50_000
 """Of a document with its aliases spelled out: nested ones would otherwise fill any memory."""
@@ -54,7 +48,7 @@ class Node:
 
 
 class _Loader(yaml.SafeLoader):
-    """Scalars by the core schema of YAML 1.2; the resolvers are filled in below."""
+    """Scalars by YAML 1.2; the resolvers are filled in below."""
 
     yaml_implicit_resolvers = {}  # noqa: RUF012  (PyYAML declares it on the instance)
 
@@ -79,29 +73,15 @@ class _Loader(yaml.SafeLoader):
         return yaml.MarkedYAMLError(problem=problem, problem_mark=self.get_mark())
 
 
-def _resolve_as(tag: str, pattern: str, first: str) -> None:
-    regex = re.compile(rf"(?:{pattern})\Z")
-    for character in first or [""]:  # PyYAML keeps the resolvers of the empty scalar under ""
-        _Loader.yaml_implicit_resolvers.setdefault(character, []).append((_TAG + tag, regex))
+for _tag, _type in SCALARS.items():
+    # PyYAML keeps the resolvers of the empty scalar, which is null, under "".
+    for _first in (*_type.first, *([""] if _type.regex.match("") else [])):
+        _Loader.yaml_implicit_resolvers.setdefault(_first, []).append((_tag, _type.regex))
 
-
-_resolve_as("null", "~|null|Null|NULL", "~nN")
-_resolve_as("null", "", "")
-_resolve_as("bool", "true|True|TRUE|false|False|FALSE", "tTfF")
-_resolve_as("int", r"[-+]?[0-9]+", "-+0123456789")
-_resolve_as("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", "-+.0123456789")
-
-_CONVERT: Mapping[str, Callable[[str], Scalar]] = {
-    _TAG + "null": lambda _: None,
-    _TAG + "bool": lambda text: text.lower() == "true",
-    _TAG + "int": int,
-    _TAG + "float": float,
-    _TAG + "str": str,
-}
 _TAGS: Mapping[type[yaml.Node], Collection[str]] = {
-    yaml.ScalarNode: _CONVERT.keys(),
-    yaml.SequenceNode: (_TAG + "seq",),
-    yaml.MappingNode: (_TAG + "map",),
+    yaml.ScalarNode: (*SCALARS, TAG + "str"),
+    yaml.SequenceNode: (TAG + "seq",),
+    yaml.MappingNode: (TAG + "map",),
 }
 
 
@@ -226,9 +206,9 @@ class _Reader:
         if isinstance(node, yaml.SequenceNode):
             return [self.read(item) for item in node.value]
         try:
-            value = _CONVERT[node.tag](node.value)
+            value = read_scalar(node.tag, node.value)
             fault = _number_fault(value) or _text_fault(value)
-        except ValueError as error:  # an explicit tag on something else: !!int x
+        except ValueError as error:  # an explicit tag on something else
             raise PolicyError(str(error), location=self.location(node)) from error
         if fault:
             raise PolicyError(fault, location=self.location(node))
@@ -250,7 +230,7 @@ class _Reader:
         return result
 
     def _key(self, node: yaml.Node) -> str:
-        if isinstance(node, yaml.ScalarNode) and node.tag == _TAG + "str":
+        if isinstance(node, yaml.ScalarNode) and node.tag == TAG + "str":
             return str(node.value)
         raise PolicyError(
             "a key must be a word",

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from fxbio.files.yaml_scalars import to_yaml
 from fxbio.policy.entries import Entry, OnUnsupported, RuleChoice
 from fxbio.policy.loader import load_default, load_entry, read_policy
 
@@ -105,7 +104,7 @@ class Policy:
 
     def to_yaml(self) -> str:
         """YAML that reads back as an equal policy; comments of the original are lost."""
-        return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True, width=100)
+        return to_yaml(self.to_dict())
 
     @property
     def digest(self) -> str:

@@ -9,10 +9,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import yaml
-
 from fxbio.errors import FxbioError
 from fxbio.files.located_yaml import parse
+from fxbio.files.yaml_scalars import flow_yaml
 
 __all__ = ["format_spec", "parse_spec", "split_specs"]
 
@@ -20,20 +19,11 @@ _SPEC = re.compile(r"(?P<name>[a-z][a-z0-9-]*)(?:\{(?P<body>.*)\})?", re.DOTALL)
 _QUOTED = re.compile(r"""(?<=[=,:\[{\s])('(?:[^']|'')*'|"(?:[^"\\]|\\.)*")""")
 
 
-class _Dumper(yaml.SafeDumper):
-    """Puts quotes around ``1e-3``, which YAML 1.1 takes for a string and 1.2 for a number."""
-
-
-_Dumper.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+"), list("-+0123456789")
-)
-
-
 def format_spec(name: str, options: dict[str, Any]) -> str:
     """``name{key=value,…}``, or the bare name without options."""
     if not options:
         return name
-    body = ",".join(f"{key}={_format_value(value)}" for key, value in options.items())
+    body = ",".join(f"{key}={flow_yaml(value)}" for key, value in options.items())
     return f"{name}{{{body}}}"
 
 
@@ -61,12 +51,6 @@ def parse_spec(text: str) -> tuple[str, dict[str, Any]]:
 def split_specs(text: str) -> list[str]:
     """The specs of a comma-separated pipeline; commas inside braces do not separate."""
     return [part.strip() for part in _split(text) if part.strip()]
-
-
-def _format_value(value: Any) -> str:
-    # As the one item of a list it gets the quotes that keep its commas and braces to itself.
-    text: str = yaml.dump([value], Dumper=_Dumper, default_flow_style=True, width=10**6)
-    return text.strip().removeprefix("[").removesuffix("]")
 
 
 def _split(text: str) -> list[str]:

@@ -10,11 +10,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from fxbio.errors import ConfigError, RecordError
 from fxbio.files.reading import open_to_append, read_json
 from fxbio.files.typed_json import from_json
+from fxbio.files.yaml_scalars import to_yaml
 from fxbio.policy.policy import Policy
 from fxbio.study.cells import BASE, Cell, slug
 from fxbio.study.run_cell import CellRun
@@ -113,7 +112,7 @@ class StudyFolder:
         sections["policy"] |= {"file": "policy.yaml", "rule": None, "options": {}}
         sections["train"]["seed"] = seed
         write_text(folder / "policy.yaml", seeded.to_yaml())
-        text = yaml.safe_dump(sections, sort_keys=False, allow_unicode=True, width=100)
+        text = to_yaml(sections)
         write_text(folder / "recipe.yaml", text)
         return CellRun(cell.run, seed, folder.absolute())
 

@@ -148,7 +148,7 @@ ENTRY = HEAD + "  - {{where: {}, rule: fa}}\n"
         ("version: 1\nversion: 1\ndefault: bp", 2, 1, "version", ["twice", "p.yaml:1:1"]),
         ("version: 1\ndefault: !!python/name:os.system x", 2, 10, "!!python/name:os.system x",
          ["unknown tag"]),
-        ("version: !!int x\ndefault: bp", 1, 10, "!!int x", ["invalid literal"]),
+        ("version: !!int x\ndefault: bp", 1, 10, "!!int x", ["'x' is not a whole number"]),
         ("version: 1\n2: bp", 2, 1, "2", ["a key must be a word"]),
         ("version: 1\ndefault: bp\nrules: &a [*a]", 3, 8, "&a [*a]", ["contains itself"]),
         # the policy itself

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from fxbio.files.yaml_scalars import to_yaml
 from fxbio.train.config.recipe import Recipe
 
 __all__ = ["differences", "recipe_dict", "recipe_yaml"]
@@ -21,7 +20,7 @@ def recipe_dict(recipe: Recipe) -> dict[str, Any]:
 
 def recipe_yaml(recipe: Recipe) -> str:
     """YAML that reads back as an equal recipe."""
-    return yaml.safe_dump(recipe_dict(recipe), sort_keys=False, allow_unicode=True, width=100)
+    return to_yaml(recipe_dict(recipe))
 
 
 def differences(old: Recipe, new: Recipe) -> list[str]:
