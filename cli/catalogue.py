@@ -56,27 +56,29 @@ class Item:
 
 
 def _options(what: type[Any], strict_lists: bool) -> tuple[dict[str, Any], ...]:
-    from fxbio.policy.options import option_descriptions, rule_options
+    from fxbio.files.fields import options_of
 
-    descriptions = option_descriptions(what)
     return tuple(
         {
-            "name": option.name,
+            "name": option.key,
             "type": _type_text(option.hint, strict_lists),
             "required": option.required,
             "default": option.default,
-            "description": descriptions.get(option.name, "").replace("``", ""),
+            "description": option.description,
         }
-        for option in rule_options(what)
+        for option in options_of(what)
     )
 
 
 def _type_text(hint: Any, strict_lists: bool) -> str:
+    from fxbio.files.fields import unwrapped
+
+    hint, _ = unwrapped(hint)
     if typing.get_origin(hint) is typing.Literal:
         return " | ".join(str(choice) for choice in typing.get_args(hint))
     parts = typing.get_args(hint)
     if typing.get_origin(hint) is tuple:
-        from fxbio.train.config.read import is_word
+        from fxbio.files.typed_yaml import is_word
 
         inside = _type_text(parts[0], strict_lists)
         alone = is_word(parts[0]) or not strict_lists

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import typing
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -49,10 +47,14 @@ def command(section: str | None, as_json: bool) -> None:
     print_catalogue(items, single=section is not None, as_json=as_json)
 
 
-def _inside(prefix: str, cls: type[Any]) -> Iterator[tuple[str, type[Any]]]:
+def _inside(
+    prefix: str, cls: type[Any], above: tuple[type[Any], ...] = ()
+) -> Iterator[tuple[str, type[Any]]]:
     """The sections below a section by their names; of a list, what its entries hold."""
-    for name, hint in typing.get_type_hints(cls).items():
-        for part in (hint, *typing.get_args(hint)):
-            if isinstance(part, type) and dataclasses.is_dataclass(part):
-                yield f"{prefix}{name}", part
-                yield from _inside(f"{prefix}{name}.", part)
+    from fxbio.files.typed_yaml import entry_type, keys_of, section_of
+
+    for option in keys_of(cls).values():
+        section = section_of(option.annotated) or section_of(entry_type(option.annotated))
+        if section and section not in (*above, cls):  # selectors hold selectors
+            yield f"{prefix}{option.key}", section
+            yield from _inside(f"{prefix}{option.key}.", section, (*above, cls))

@@ -39,6 +39,7 @@ COMMANDS = (
     "report",
     "data",
     "keys",
+    "schema",
     "rules",
     "passes",
 )

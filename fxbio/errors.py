@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
 __all__ = [
     "CaptureError",
@@ -31,6 +32,8 @@ __all__ = [
     "is_out_of_memory",
 ]
 
+
+E = TypeVar("E", bound="FxbioError")
 
 _WIDEST = 1000
 """Characters of a line of a message: a value or a line of a file may be megabytes."""
@@ -87,6 +90,10 @@ class FxbioError(Exception):
         self.help = help
         super().__init__(self.render())
 
+    def recast(self, cls: type[E], location: Location | None) -> E:
+        """The same error in another class, at a place in a file."""
+        return cls(self.headline, location=location, notes=self.notes, help=self.help)
+
     def render(self) -> str:
         """The full message, several lines."""
         lines = [self.headline]
@@ -118,7 +125,24 @@ class CaptureError(FxbioError):
 
 
 class RuleError(FxbioError):
-    """An unknown rule, an unknown option, or an option out of range."""
+    """An unknown rule, an unknown option, or an option out of range.
+
+    Args:
+        headline: and what else an ``FxbioError`` has.
+        option: name of the option that is to blame, if it is one.
+    """
+
+    def __init__(
+        self,
+        headline: str,
+        *,
+        option: str | None = None,
+        location: Location | None = None,
+        notes: Iterable[str] = (),
+        help: str | None = None,
+    ) -> None:
+        super().__init__(headline, location=location, notes=notes, help=help)
+        self.option = option
 
 
 class PolicyError(FxbioError):

@@ -14,10 +14,11 @@ from torch.nn.parallel import DistributedDataParallel
 
 from fxbio.errors import PolicyError, did_you_mean
 from fxbio.files.located_yaml import from_plain
+from fxbio.files.typed_yaml import read_section
 from fxbio.globs import suggest_paths
+from fxbio.policy.entries import Where
 from fxbio.policy.plan import Plan
 from fxbio.policy.selector import patterns_of, select
-from fxbio.policy.where_loader import load_where
 from fxbio.runtime.binding import binding_of
 from fxbio.runtime.install import bound_modules
 from fxbio.serialization.record import record_of
@@ -145,7 +146,7 @@ class _Subject:
         return []
 
     def _at_sites(self, number: int, selector: Any) -> Iterator[str]:
-        where = load_where(from_plain(selector))
+        where = read_section(from_plain(selector), Where, "'where'")
         paths = list(dict.fromkeys(site.path for site in self._graph.sites))
         for pattern in patterns_of(where):
             if not any(pattern.matches(path) for path in paths):

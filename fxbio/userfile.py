@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import linecache
-import os
 import sys
 import sysconfig
 import traceback
@@ -18,27 +17,9 @@ from typing import TypeVar
 from fxbio.errors import FxbioError, Location
 from fxbio.files.reading import require_regular_file
 
-__all__ = ["anchored", "anchored_path", "import_file", "in_user_code", "user_location"]
+__all__ = ["import_file", "in_user_code", "user_location"]
 
 T = TypeVar("T")
-
-
-def anchored(reference: str, folder: Path) -> str:
-    """A reference such as ``file.py:name`` without what depends on the working directory.
-
-    Args:
-        reference: anything; what names no Python file is given back as it is.
-        folder: that the file's path is relative to.
-    """
-    path, colon, name = reference.partition(":")
-    if not path.endswith(".py"):
-        return reference
-    return f"{anchored_path(path, folder)}{colon}{name}"
-
-
-def anchored_path(path: str, folder: Path) -> Path:
-    """A path without what depends on the working directory; ``~`` is the user's home."""
-    return Path(os.path.normpath(folder.absolute() / os.path.expanduser(path)))
 
 
 def import_file(path: Path, error: type[FxbioError]) -> ModuleType:

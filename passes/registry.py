@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from fxbio.errors import PassError, did_you_mean
+from fxbio.files.fields import fits, options_of
 from fxbio.passes.base import Pass
-from fxbio.policy.options import fits, rule_options
 from fxbio.rules.spec import parse_spec
 
 __all__ = ["available_passes", "make_pass", "register_pass"]
@@ -62,7 +62,7 @@ def make_pass(spec: str) -> Pass:
 
 
 def _check_options(cls: type[Pass], options: dict[str, Any]) -> None:
-    known = {option.name: option for option in rule_options(cls)}
+    known = {option.name: option for option in options_of(cls)}
     for key, value in options.items():
         if key not in known:
             allowed = f"its options: {', '.join(known)}" if known else "it has no options"

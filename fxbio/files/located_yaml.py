@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from fxbio.errors import Location, PolicyError
+from fxbio.errors import FxbioError, Location, PolicyError
 from fxbio.files.yaml_scalars import SCALARS, TAG, Scalar, read_scalar
 
 __all__ = ["Node", "from_plain", "parse"]
@@ -26,17 +26,44 @@ _INTEGERS = range(-(2**63), 2**64)
 
 @dataclass(frozen=True)
 class Node:
-    """A value of the policy file and its place; places are ``None`` for values from Python."""
+    """A value and its place; places are ``None`` for values from Python."""
 
     value: Scalar | list[Node] | dict[str, Node]
     location: Location | None = None
     key: Location | None = None
     """Place of the key that the value stands under."""
+    error: type[FxbioError] = PolicyError
+    """Class of the errors about the file."""
 
     @property
     def folder(self) -> Path:
         """Of the file that it stands in; relative to the working directory, or that itself."""
         return Path(self.location.file).parent if self.location else Path()
+
+    @property
+    def below(self) -> dict[str, Node]:
+        """The values of a mapping by their keys; nothing for all else."""
+        return self.value if isinstance(self.value, dict) else {}
+
+    @property
+    def items(self) -> list[Node]:
+        """The values of a list; one value stands for the list of it."""
+        return self.value if isinstance(self.value, list) else [self]
+
+    def fault(
+        self, headline: str, *, notes: Iterable[str] = (), help: str | None = None
+    ) -> FxbioError:
+        """An error about the value, to be raised."""
+        return self.error(headline, location=self.location, notes=notes, help=help)
+
+    @property
+    def at_key(self) -> Node:
+        """The same with the place of its key."""
+        return replace(self, location=self.key)
+
+    def same_fault(self, error: FxbioError) -> FxbioError:
+        """An error of something that was made of the value, at its place."""
+        return error.recast(self.error, self.location)
 
     def plain(self) -> Any:
         """The value without positions."""
@@ -85,48 +112,61 @@ _TAGS: Mapping[type[yaml.Node], Collection[str]] = {
 }
 
 
-def parse(text: str, file: str, what: str = "the policy") -> Node:
+def parse(
+    text: str,
+    file: str,
+    what: str = "the policy",
+    error: type[FxbioError] = PolicyError,
+    *,
+    shown: str | None = None,
+) -> Node:
     """Parse one YAML document.
 
     Args:
         text: the document.
         file: name that the positions carry.
         what: what the document is, for messages.
+        error: class of the errors about it.
+        shown: what errors show in the place of ``text``, with the same lines and columns.
 
     Returns:
         The root value; an empty document is ``None``.
 
     Raises:
-        PolicyError: for anything that is not YAML, a duplicate key, a key that is not a word, a
-            custom tag, or a list that contains itself.
+        FxbioError: of that class, for anything that is not YAML, a duplicate key, a key that is not
+            a word, a custom tag, or a list that contains itself.
     """
-    reader = _Reader(file, text.split("\n"), what)
+    lines = (text if shown is None else shown).split("\n")
+    reader = _Reader(file, lines, what, error)
     try:
         loader = _Loader(text)
         root = loader.get_single_node()
-    except yaml.MarkedYAMLError as error:
-        raise reader.syntax_error(error) from error
-    except (yaml.YAMLError, ValueError) as error:  # PyYAML lets that of chr() out: "\UFFFFFFFF"
-        raise PolicyError(f"{file} is not YAML: {error}") from error
-    return reader.read(root) if root is not None else Node(None, reader.place(0, 0, 1))
+    except yaml.MarkedYAMLError as cause:
+        raise reader.syntax_error(cause) from cause
+    except (yaml.YAMLError, ValueError) as cause:  # PyYAML lets that of chr() out: "\UFFFFFFFF"
+        raise error(f"{what} is not YAML: {cause}") from cause
+    if root is None:
+        return Node(None, reader.place(0, 0, 1), error=error)
+    return reader.read(root)
 
 
-def from_plain(value: object) -> Node:
+def from_plain(value: object, error: type[FxbioError] = PolicyError) -> Node:
     """Python values as nodes without positions, so that one loader checks both.
 
     Raises:
-        PolicyError: for a value that YAML could not hold.
+        FxbioError: of the class ``error``, for a value that YAML could not hold.
     """
     if isinstance(value, Mapping):
-        return Node({str(key): from_plain(item) for key, item in value.items()})
+        below = {str(key): from_plain(item, error) for key, item in value.items()}
+        return Node(below, error=error)
     if isinstance(value, str | int | float | bool) or value is None:
         fault = _number_fault(value)
         if fault:
-            raise PolicyError(fault)
-        return Node(value)
+            raise error(fault)
+        return Node(value, error=error)
     if isinstance(value, Sequence):
-        return Node([from_plain(item) for item in value])
-    raise PolicyError(f"a policy cannot hold a {type(value).__name__}: {value!r}")
+        return Node([from_plain(item, error) for item in value], error=error)
+    raise error(f"YAML cannot hold a {type(value).__name__}: {value!r}")
 
 
 def _number_fault(value: Scalar) -> str | None:
@@ -147,9 +187,10 @@ def _text_fault(value: Scalar) -> str | None:
 class _Reader:
     """Turns composed YAML nodes into ours."""
 
-    def __init__(self, file: str, lines: list[str], what: str) -> None:
+    def __init__(self, file: str, lines: list[str], what: str, error: type[FxbioError]) -> None:
         self.file = file
         self.what = what
+        self.error = error
         self.lines = lines
         self.done: dict[int, tuple[Node, int] | None] = {}
         self.count = 0
@@ -158,9 +199,9 @@ class _Reader:
         text = self.lines[line].rstrip("\r") if line < len(self.lines) else ""
         return Location(self.file, line + 1, column + 1, text, max(1, length))
 
-    def syntax_error(self, error: yaml.MarkedYAMLError) -> PolicyError:
+    def syntax_error(self, error: yaml.MarkedYAMLError) -> FxbioError:
         mark = error.problem_mark or error.context_mark
-        return PolicyError(
+        return self.error(
             f"{self.what} is not YAML: {error.problem or error.context}",
             location=self.place(mark.line, mark.column, 1) if mark else None,
             notes=[error.context] if error.context and error.problem else [],
@@ -179,20 +220,20 @@ class _Reader:
         if id(node) in self.done:
             known = self.done[id(node)]
             if known is None:
-                raise PolicyError("a value contains itself", location=self.location(node))
+                raise self.error("a value contains itself", location=self.location(node))
             self._add(known[1], node)
             return known[0]
         self.done[id(node)] = None
         before = self.count
         self._add(1, node)
-        result = Node(self._value(node), self.location(node))
+        result = Node(self._value(node), self.location(node), error=self.error)
         self.done[id(node)] = (result, self.count - before)
         return result
 
     def _add(self, values: int, node: yaml.Node) -> None:
         self.count += values
         if self.count > _MOST_VALUES:
-            raise PolicyError(
+            raise self.error(
                 f"with its aliases spelled out {self.what} has more than {_MOST_VALUES:,} values",
                 location=self.location(node),
                 help="write the values once, without '*'",
@@ -200,7 +241,7 @@ class _Reader:
 
     def _value(self, node: yaml.Node) -> Scalar | list[Node] | dict[str, Node]:
         if node.tag not in _TAGS[type(node)]:
-            raise PolicyError(f"unknown tag '{node.tag}'", location=self.location(node))
+            raise self.error(f"unknown tag '{node.tag}'", location=self.location(node))
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node)
         if isinstance(node, yaml.SequenceNode):
@@ -209,9 +250,9 @@ class _Reader:
             value = read_scalar(node.tag, node.value)
             fault = _number_fault(value) or _text_fault(value)
         except ValueError as error:  # an explicit tag on something else
-            raise PolicyError(str(error), location=self.location(node)) from error
+            raise self.error(str(error), location=self.location(node)) from error
         if fault:
-            raise PolicyError(fault, location=self.location(node))
+            raise self.error(fault, location=self.location(node))
         return value
 
     def _mapping(self, node: yaml.MappingNode) -> dict[str, Node]:
@@ -220,7 +261,7 @@ class _Reader:
             key = self._key(key_node)
             if key in result:
                 first = result[key].key
-                raise PolicyError(
+                raise self.error(
                     f"'{key}' stands here twice",
                     location=self.location(key_node),
                     notes=[f"the first is at {first}"],
@@ -232,7 +273,7 @@ class _Reader:
     def _key(self, node: yaml.Node) -> str:
         if isinstance(node, yaml.ScalarNode) and node.tag == TAG + "str":
             return str(node.value)
-        raise PolicyError(
+        raise self.error(
             "a key must be a word",
             location=self.location(node),
             help="quote it if it is meant as a text",

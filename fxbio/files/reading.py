@@ -12,10 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
+from fxbio.errors import FxbioError, did_you_mean
+
 __all__ = [
     "open_to_append",
     "parse_json",
     "read_bytes",
+    "read_document",
     "read_json",
     "read_text",
     "require_regular_file",
@@ -76,6 +79,30 @@ def open_to_append(path: str | Path) -> TextIO:
         except OSError as error:
             raise OSError(errno.EINVAL, error.strerror or str(error), str(path)) from error
     return Path(path).open("a", buffering=1, encoding="utf-8")
+
+
+def read_document(path: Path, kind: str, error: type[FxbioError], help: str | None = None) -> str:
+    """The text of a file in YAML.
+
+    Args:
+        path: of the file.
+        kind: what it is, for messages.
+        error: class of the errors.
+        help: what to do where there is none.
+
+    Raises:
+        FxbioError: of that class, when there is none, with close names, or it cannot be read.
+    """
+    try:
+        # utf-8-sig: a byte-order mark would shift the columns of the first line.
+        return read_text(path, encoding="utf-8-sig")
+    except FileNotFoundError as cause:
+        nearby = [*path.parent.glob("*.yaml"), *path.parent.glob("*.yml")]
+        guess = did_you_mean(path.name, [file.name for file in nearby])
+        notes = [guess] if guess else []
+        raise error(f"there is no {kind} '{path}'", notes=notes, help=help) from cause
+    except (OSError, UnicodeDecodeError) as cause:
+        raise error(f"the {kind} '{path}' cannot be read: {cause}") from cause
 
 
 def read_json(path: str | Path) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from fxbio.errors import FxbioWarning, ModelError, PolicyError, did_you_mean
+from fxbio.errors import FxbioWarning, ModelError, did_you_mean
 from fxbio.files.located_yaml import parse
 from fxbio.userfile import in_user_code
 
@@ -33,12 +33,9 @@ def parse_model_args(pairs: Iterable[str]) -> dict[str, Any]:
             )
         if name in arguments:
             raise ModelError(f"the model argument '{name}' is given twice")
-        try:
-            arguments[name] = parse(text, "argument", "the value").plain()
-        except PolicyError as error:
-            raise ModelError(
-                f"the value of the model argument '{pair}' is not YAML", notes=[error.headline]
-            ) from error
+        what = f"the value of the model argument '{name}'"
+        padded = " " * (len(pair) - len(text)) + text  # keeps the columns
+        arguments[name] = parse(padded, "argument", what, ModelError, shown=pair).plain()
     return arguments
 
 

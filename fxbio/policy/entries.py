@@ -1,63 +1,121 @@
-"""The entries of a policy as data: selectors, choices of rules, and expected counts."""
+"""The entries of a policy as data: selectors, choices of rules, and expected counts.
+
+Each class is a section of the file: its fields are keys, and the text below a field is the key's
+documentation.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
-from fxbio.errors import Location
-from fxbio.globs import Pattern
-from fxbio.rules import Rule, make_rule
+from fxbio.errors import Location, RuleError
+from fxbio.files.fields import AtLeast, Example, Key, Mark, options_of
+from fxbio.files.json_schema import Schema
+from fxbio.files.located_yaml import Node
+from fxbio.files.typed_yaml import keys_of
+from fxbio.policy.rules_schema import rules_schema
+from fxbio.policy.where_values import (
+    Amount,
+    Between,
+    DepthRange,
+    Glob,
+    OpName,
+    Positions,
+    Regex,
+    Span,
+)
+from fxbio.rules import Rule, available_rules, find_rule, make_rule
 
-__all__ = ["Depth", "Entry", "Expect", "OnUnsupported", "RuleChoice", "Span", "Where"]
+__all__ = ["Entry", "Expect", "OnUnsupported", "RuleChoice", "Where", "checked_rule"]
 
 OnUnsupported: TypeAlias = Literal["error", "bp"]
-
-
-@dataclass(frozen=True)
-class Span:
-    """A slice of positions, ``a:b``."""
-
-    start: int | None
-    stop: int | None
-
-    def __str__(self) -> str:
-        ends = ("" if end is None else str(end) for end in (self.start, self.stop))
-        return ":".join(ends)
-
-
-@dataclass(frozen=True)
-class Depth:
-    """An inclusive range of layers, or of fractions of the model's depth."""
-
-    low: float | None
-    high: float | None
-    fraction: bool
+Count: TypeAlias = Annotated[int | None, Mark.NOT_NULL, AtLeast(0)]
 
 
 @dataclass(frozen=True)
 class Where:
-    """A selector. All fields that are set must hold; see ``fxbio.policy.keys`` for each.
+    """A selector. All fields that are set must hold.
 
     ``module``, ``regex``, ``op``, ``type``, ``depth`` and ``between`` look at one site at a time.
-    What they leave is handed to ``all_of``, ``any_of`` and ``not_of``, and what those leave is
-    counted by ``index``, ``first`` or ``last``.
+    What they leave is handed to ``all``, ``any`` and ``not``, and what those leave is counted by
+    ``index``, ``first`` or ``last``.
     """
 
-    module: tuple[Pattern, ...] = ()
-    regex: Pattern | None = None
-    op: tuple[str, ...] = ()
-    type: tuple[str, ...] = ()
-    depth: Depth | None = None
-    between: tuple[Pattern, Pattern] | None = None
-    all_of: tuple[Where, ...] = ()
-    any_of: tuple[Where, ...] = ()
-    not_of: Where | None = None
-    index: tuple[int, ...] | Span | None = None
-    first: int = 0
-    last: int = 0
-    location: Location | None = field(default=None, compare=False)
+    module: Annotated[tuple[Glob, ...], AtLeast(1), Example('"backbone.**"')] = ()
+    """Globs on the path of the module that holds the weight: * is within one segment, ** is any
+    number of segments."""
+
+    regex: Annotated[Regex, Example(r"'layer[34]\..*'")] = None
+    """Regular expression that the whole module path matches."""
+
+    op: Annotated[tuple[OpName, ...], AtLeast(1), Example("[conv, linear]")] = ()
+    """Kinds of operation. Normalisation scales and embeddings are matched only where norm or
+    embedding is named."""
+
+    type: Annotated[tuple[str, ...], AtLeast(1), Example("Conv2d")] = ()
+    """Class name of the module, globs allowed."""
+
+    depth: Annotated[DepthRange, Example("[0.5, 1.0]")] = None
+    """Inclusive range. Whole numbers count layers from the input; with a decimal point at either
+    end both are fractions of the model's depth: [0, 1] is two layers, [0.0, 1.0] the whole model.
+    An open end is null."""
+
+    between: Annotated[Between, Example("[backbone.layer1.**, backbone.layer3.**]")] = None
+    """Two globs: sites on a dataflow path from the first to the second, inclusive."""
+
+    any_of: Annotated[
+        tuple[Where, ...], Key("any"), AtLeast(1), Example("[{first: true}, {last: true}]")
+    ] = ()
+    """Selectors of which one holds."""
+
+    all_of: Annotated[
+        tuple[Where, ...], Key("all"), AtLeast(1), Example("[{first: 5}, {not: {op: linear}}]")
+    ] = ()
+    """Selectors that all hold."""
+
+    not_of: Annotated[Where | None, Key("not"), Mark.NOT_NULL, Example("{last: true}")] = None
+    """A selector that does not hold."""
+
+    index: Annotated[Positions, Example("-1")] = None
+    """Position among the weights that the other keys leave, in order of first use: a number
+    (negative from the end), a list, or a slice 'a:b'."""
+
+    first: Annotated[Amount, Example("true")] = 0
+    """The first weight, or the first N, that the other keys leave."""
+
+    last: Annotated[Amount, Example("true")] = 0
+    """The last weight, or the last N, that the other keys leave."""
+
+    location: Annotated[Location | None, Mark.UNWRITTEN] = field(default=None, compare=False)
+
+    @staticmethod
+    def of_text(text: str) -> dict[str, str]:
+        """The short form, ``"glob::op"``."""
+        glob, separator, op = text.partition("::")
+        return {"module": glob, **({"op": op} if separator else {})}
+
+    @staticmethod
+    def home_of(key: str, node: Node) -> str:
+        """Keys of the entry around it."""
+        return f"'{key}' belongs beside 'where', not in it" if key in keys_of(Entry) else ""
+
+    def checked_at(self, node: Node) -> Where:
+        """Refuse an empty selector, and one that counts in two ways."""
+        if not node.below:
+            raise node.fault(
+                "an empty 'where' selects nothing",
+                help='select everything with: where: {module: "**"}',
+            )
+        counted = [key for key in node.below if key in ("index", "first", "last")]
+        if len(counted) > 1:
+            raise node.below[counted[1]].at_key.fault(
+                f"'{counted[0]}' and '{counted[1]}' in one 'where'",
+                notes=["each counts among the weights that the other keys leave"],
+                help=f"combine them: any: [{{{counted[0]}: …}}, {{{counted[1]}: …}}]",
+            )
+        return self
 
     def to_dict(self) -> dict[str, Any]:
         """The selector as it would stand in a policy file."""
@@ -89,27 +147,94 @@ def _one_or_list(values: Sequence[Any] | None) -> Any:
 class RuleChoice:
     """A rule by its name in the registry, with the options that the policy sets."""
 
-    name: str
-    options: Mapping[str, Any] = field(default_factory=dict)
-    location: Location | None = field(default=None, compare=False)
+    name: Annotated[str, Key("rule"), AtLeast(1), Example("usf")]
+    """Name of the rule."""
+
+    options: Annotated[
+        Mapping[str, Any], Key("with"), Mark.NEAR_FILE, Example("{magnitude: xiao}")
+    ] = field(default_factory=dict)
+    """Options of the rule."""
+
+    location: Annotated[Location | None, Mark.UNWRITTEN] = field(default=None, compare=False)
+
+    @staticmethod
+    def of_text(text: str) -> dict[str, str]:
+        """A bare name is a rule without options."""
+        return {"rule": text}
+
+    @staticmethod
+    def more_schema() -> Schema:
+        """The names of the rules, and the options of each."""
+        return rules_schema(available_rules())
+
+    def checked_at(self, node: Node) -> RuleChoice:
+        """With the rule's own name in place of an alias."""
+        name = node.below["rule"]
+        rule = checked_rule(name, self.options, node.below.get("with"))
+        return RuleChoice(rule.name, self.options, name.location)
 
     def rule(self) -> Rule:
         """The rule itself."""
-        return make_rule(self.name, dict(self.options))
+        return make_rule(self.name, self.options)
 
     def to_dict(self) -> dict[str, Any]:
         """Keys ``rule`` and ``with``, the latter only where there are options."""
         return {"rule": self.name, **({"with": dict(self.options)} if self.options else {})}
 
 
+def checked_rule(name: Node, options: Mapping[str, Any], written: Node | None) -> Rule:
+    """A rule as it is written in a file.
+
+    Args:
+        name: its name.
+        options: their values.
+        written: the same in the file.
+
+    Raises:
+        FxbioError: of the class ``name.error``, at the option that is wrong, or at the name.
+    """
+    try:
+        return make_rule(str(name.value), options)
+    except RuleError as error:
+        option = written.below.get(error.option or "") if written else None
+        if option is None:
+            raise name.same_fault(error) from error
+        known = {known.name for known in options_of(find_rule(str(name.value)))}
+        if error.option in known:
+            raise option.same_fault(error) from error
+        raise option.at_key.same_fault(error) from error
+
+
 @dataclass(frozen=True)
 class Expect:
     """How many weights an entry must match."""
 
-    count: int | None = None
-    min: int | None = None
-    max: int | None = None
-    location: Location | None = field(default=None, compare=False)
+    count: Annotated[Count, Example("53")] = None
+    """Exactly so many weights."""
+
+    min: Annotated[Count, Example("1")] = None
+    """At least so many weights."""
+
+    max: Annotated[Count, Example("20")] = None
+    """At most so many weights."""
+
+    location: Annotated[Location | None, Mark.UNWRITTEN] = field(default=None, compare=False)
+
+    def checked_at(self, node: Node) -> Expect:
+        """Refuse bounds that nothing can meet, or everything."""
+        fault = None
+        if not node.below:
+            fault = "it is empty"
+        elif self.count is not None and len(node.below) > 1:
+            fault = "count stands alone"
+        elif self.min is not None and self.max is not None and self.min > self.max:
+            fault = "min is above max"
+        if fault:
+            raise node.fault(
+                f"expect makes no sense: {fault}",
+                help="write {count: N}, {min: N}, {max: N} or {min: N, max: M}",
+            )
+        return self
 
     def admits(self, found: int) -> bool:
         """Whether so many weights are as expected."""
@@ -134,14 +259,36 @@ class Expect:
 class Entry:
     """One entry of ``rules``: these sites get this rule."""
 
-    index: int
-    where: Where
-    rule: RuleChoice
-    name: str | None = None
-    expect: Expect | None = None
-    allow_unmatched: bool = False
-    on_unsupported: OnUnsupported = "error"
-    location: Location | None = field(default=None, compare=False)
+    where: Annotated[Where, Example('{module: "backbone.**", op: conv}')]
+    """The sites it is about; all keys must hold. Short form: "glob::op"."""
+
+    rule: Annotated[RuleChoice, Mark.INLINE]
+
+    index: Annotated[int, Mark.UNWRITTEN] = 0
+
+    name: Annotated[str | None, Mark.NOT_NULL, AtLeast(1), Example("backbone")] = None
+    """A name for tables and messages."""
+
+    expect: Annotated[Expect | None, Mark.NOT_NULL, Example("{count: 53}")] = None
+    """How many weights it must match; checked before anything changes."""
+
+    allow_unmatched: Annotated[bool, Example("true")] = False
+    """Whether it may match nothing."""
+
+    on_unsupported: Annotated[OnUnsupported, Example("bp")] = "error"
+    """What to do where the rule cannot be installed: error, or keep bp."""
+
+    location: Annotated[Location | None, Mark.UNWRITTEN] = field(default=None, compare=False)
+
+    @staticmethod
+    def home_of(key: str, node: Node) -> str:
+        """Options of the entry's rule that were written beside ``rule`` instead of under it."""
+        name = node.below.get("rule")
+        try:
+            known = {o.name for o in options_of(find_rule(str(name.value)))} if name else set()
+        except RuleError:  # it is reported in its turn
+            return ""
+        return f"options go under 'with': with: {{{key}: …}}" if key in known else ""
 
     @property
     def label(self) -> str:

@@ -7,29 +7,66 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from fxbio.errors import PolicyError
+from fxbio.files.fields import AtLeast, Example, Key, Mark, ReadAs
+from fxbio.files.located_yaml import Node, from_plain, parse
+from fxbio.files.reading import read_document
+from fxbio.files.typed_yaml import read_section, read_value
 from fxbio.files.yaml_scalars import to_yaml
 from fxbio.policy.entries import Entry, OnUnsupported, RuleChoice
-from fxbio.policy.loader import load_default, load_entry, read_policy
+from fxbio.policy.where_values import GlobText
 
 __all__ = ["Policy"]
+
+
+def _version(node: Node, name: str) -> int:
+    version: int = read_value(node, Annotated[int, Example("1")], name)
+    if version != 1:
+        raise node.fault(
+            f"version {version} of the policy language is unknown",
+            notes=["this fxbio reads version 1"],
+            help="write: version: 1",
+        )
+    return version
 
 
 @dataclass(frozen=True)
 class Policy:
     """An ordered list of entries ``where → rule``; the last that matches a site decides."""
 
-    default: RuleChoice
-    entries: tuple[Entry, ...] = ()
-    version: int = 1
-    seed: int = 0
-    allow_backprop: tuple[str, ...] = ()
-    persist_feedback: bool = False
-    source: str | None = field(default=None, compare=False)
+    version: Annotated[int, ReadAs(_version, {"const": 1}), Mark.REQUIRED, Example("1")] = field(
+        default=1, kw_only=True
+    )
+    """Version of the policy language."""
+
+    default: Annotated[RuleChoice, Example("bp")]
+    """The rule of every site that no entry matches; normalisation scales and
+    embeddings keep bp."""
+
+    entries: Annotated[
+        tuple[Entry, ...], Key("rules"), Example("[{where: {last: true}, rule: bp}]")
+    ] = ()
+    """Ordered entries; the last one that matches a site decides, nothing merges."""
+
+    seed: Annotated[int, AtLeast(0), Example("0")] = 0
+    """Seed of all random feedback; drawn from (seed, name of the weight)."""
+
+    allow_backprop: Annotated[tuple[GlobText, ...], Example('["head.custom.**"]')] = ()
+    """Globs on weights that may be used where no rule can be installed."""
+
+    persist_feedback: Annotated[bool, Example("true")] = False
+    """Whether fixed feedback is stored in the state_dict."""
+
+    source: Annotated[str | None, Mark.UNWRITTEN] = field(default=None, compare=False)
     """The file it was read from."""
-    text: str = field(default="", compare=False)
+    text: Annotated[str, Mark.UNWRITTEN] = field(default="", compare=False)
     """The YAML as given, or as generated for a policy made in Python."""
+
+    def checked_at(self, node: Node) -> Policy:
+        """With the entries numbered."""
+        return replace(self, entries=tuple(replace(e, index=i) for i, e in enumerate(self.entries)))
 
     @classmethod
     def from_yaml(cls, source: str | Path) -> Policy:
@@ -42,7 +79,11 @@ class Policy:
         Raises:
             PolicyError: with line and column, for anything that is not a valid policy.
         """
-        return cls(**read_policy(source))
+        if isinstance(source, str) and _is_yaml(source):
+            return replace(read_section(parse(source, "<policy>"), cls, "the policy"), text=source)
+        text = read_document(Path(source), "policy file", PolicyError)
+        policy = read_section(parse(text, str(source)), cls, "the policy")
+        return replace(policy, source=str(source), text=text)
 
     @classmethod
     def uniform(cls, rule: str, **options: Any) -> Policy:
@@ -51,7 +92,8 @@ class Policy:
         Raises:
             PolicyError: for an unknown rule or option.
         """
-        policy = cls(load_default({"rule": rule, "with": options}))
+        choice = from_plain({"rule": rule, "with": options})
+        policy = cls(read_section(choice, RuleChoice, "the rule"))
         return replace(policy, text=policy.to_yaml())
 
     def append(
@@ -81,8 +123,9 @@ class Policy:
             written["name"] = name
         if expect is not None:
             written["expect"] = expect
-        entry = load_entry(written, index=len(self.entries))
-        longer = replace(self, entries=(*self.entries, entry))
+        number = len(self.entries)
+        entry = read_section(from_plain(written), Entry, f"entry {number + 1}")
+        longer = replace(self, entries=(*self.entries, replace(entry, index=number)))
         return replace(longer, text=longer.to_yaml())
 
     def to_dict(self) -> dict[str, Any]:
@@ -115,3 +158,7 @@ class Policy:
             written["with"] = entry.rule.rule().options()
         canonical = json.dumps(content, sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _is_yaml(text: str) -> bool:
+    return "\n" in text or ": " in text or not text.strip()

@@ -7,8 +7,8 @@ from fnmatch import fnmatchcase
 from typing import Protocol
 
 from fxbio.globs import Pattern
-from fxbio.policy.entries import Depth, Span, Where
-from fxbio.policy.keys import OPS
+from fxbio.policy.entries import Where
+from fxbio.policy.where_values import OPS, Depth, Span
 from fxbio.site import Site, Unreachable
 
 __all__ = ["Graph", "candidates", "meant_patterns", "named_kinds", "patterns_of", "select"]

@@ -8,11 +8,12 @@ four families, and derives from the class of its family, which says what a rule 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeVar
 
 from fxbio.errors import RuleError, did_you_mean
+from fxbio.rules.option_checks import instantiate
 from fxbio.rules.spec import format_spec
 from fxbio.rules.weight_info import WeightInfo
 from fxbio.site import OP_KINDS, OpKind
@@ -168,26 +169,13 @@ def find_rule(name: str) -> type[Rule]:
     return _RULES[name]
 
 
-def make_rule(name: str, options: dict[str, Any] | None = None) -> Rule:
+def make_rule(name: str, options: Mapping[str, Any] | None = None) -> Rule:
     """A rule from its name and options.
 
     Raises:
-        RuleError: for an unknown rule, an unknown option, or a value out of range.
+        RuleError: for an unknown rule, an unknown or a missing option, or a value out of range.
     """
-    cls = find_rule(name)
-    options = options or {}
-    known = [f.name for f in dataclasses.fields(cls)]
-    for key in options:
-        if key in known:
-            continue
-        guess = did_you_mean(key, known)
-        allowed = f"its options: {', '.join(known)}" if known else "it has no options"
-        raise RuleError(
-            f"rule '{cls.name}' has no option '{key}'",
-            notes=[*([guess] if guess else []), allowed],
-            help=f"see: fxbio rules {cls.name}",
-        )
-    return cls(**options)
+    return instantiate(find_rule(name), options or {})
 
 
 def available_rules() -> dict[str, type[Rule]]:

@@ -70,6 +70,7 @@ class DirectFeedback(BroadcastRule):
         if self.projection == "conv" and self.at != "input":
             raise RuleError(
                 "feedback shaped like a kernel belongs to the input of its layer",
+                option="projection",
                 help="write: {projection: conv, at: input, skip: sum}",
             )
 

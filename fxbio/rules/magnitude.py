@@ -54,11 +54,12 @@ def check_magnitude(value: object) -> None:
         return
     if isinstance(value, int | float) and not isinstance(value, bool):
         if not 0 < value < math.inf:
-            raise RuleError(f"magnitude must be positive, not {value}")
+            raise RuleError(f"magnitude must be positive, not {value}", option="magnitude")
         return check_size("magnitude", value)
     guess = did_you_mean(str(value), allowed)
     raise RuleError(
         f"unknown magnitude '{value}'",
+        option="magnitude",
         notes=[*([guess] if guess else []), f"allowed: {', '.join(allowed)}, or a number"],
     )
 

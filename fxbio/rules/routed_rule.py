@@ -89,16 +89,19 @@ class RoutedRule(Rule):
         if (self.at == "block") != bool(self.block):
             raise RuleError(
                 "'at: block' and 'block' go together",
+                option="block" if self.block else "at",
                 help='for instance: with: {at: block, block: "encoder.layers.*"}',
             )
         if self.at == "input" and self.skip == "cut":
             raise RuleError(
                 "at the input of a layer the error can only be added to that of other readers",
+                option="at",
                 help="write skip: sum beside at: input, or choose at: activation to cut them off",
             )
         if self.at == "block" and self.skip == "sum":
             raise RuleError(
                 "behind a block everything is cut off",
+                option="skip",
                 help="drop skip: sum, or choose at: activation or at: input",
             )
 

@@ -44,7 +44,7 @@ def parse_spec(text: str) -> tuple[str, dict[str, Any]]:
         key, equals, value = item.partition("=")
         if not equals:
             raise FxbioError(f"option '{item}' of '{match['name']}' has no value")
-        options[key.strip()] = parse(value, "option", f"option '{key.strip()}'").plain()
+        options[key.strip()] = parse(value, "option", f"option '{key.strip()}'", FxbioError).plain()
     return match["name"], options
 
 

@@ -13,7 +13,7 @@ from fxbio.globs import suggest_paths
 from fxbio.graph.model_graph import ModelGraph
 from fxbio.policy.selector import patterns_of, select
 from fxbio.site import Site
-from fxbio.study.read_study import Axis, placed
+from fxbio.study.study_sections import AxisConfig
 from fxbio.target_propagation.blocks import partition
 
 __all__ = ["ModelUnit", "selector", "units"]
@@ -30,7 +30,7 @@ class ModelUnit:
     sites: tuple[Site, ...]
 
 
-def units(axis: Axis, model: nn.Module, graph: ModelGraph) -> tuple[ModelUnit, ...]:
+def units(axis: AxisConfig, model: nn.Module, graph: ModelGraph) -> tuple[ModelUnit, ...]:
     """The units of an axis in order of execution.
 
     Raises:
@@ -60,22 +60,22 @@ def selector(sites: tuple[Site, ...], graph: ModelGraph) -> dict[str, Any]:
     return where
 
 
-def _naming(axis: Axis, model: nn.Module, graph: ModelGraph) -> Callable[[Site], str]:
-    if axis.config.unit == "block":
+def _naming(axis: AxisConfig, model: nn.Module, graph: ModelGraph) -> Callable[[Site], str]:
+    if axis.unit == "block":
         try:
-            blocks = partition(model, graph, axis.config.blocks)
+            blocks = partition(model, graph, axis.blocks)
         except PolicyError as error:
-            raise placed(error, axis.location) from error
+            raise error.recast(ConfigError, axis.location) from error
         of = {name: b.name for b in blocks for name in (*b.sites, *b.norms)}
         return lambda site: of.get(site.name, site.path)
-    if axis.config.unit == "stage":
+    if axis.unit == "stage":
         return lambda site: site.path.partition(".")[0] or graph.name
-    if axis.config.unit == "op":
+    if axis.unit == "op":
         return lambda site: site.op
     return lambda site: site.path or graph.name
 
 
-def _no_layer(axis: Axis, graph: ModelGraph) -> ConfigError:
+def _no_layer(axis: AxisConfig, graph: ModelGraph) -> ConfigError:
     paths = [site.path for site in graph.sites]
     globs = [p.text for p in patterns_of(axis.within) if p.kind == "glob"]
     return ConfigError(

@@ -14,8 +14,8 @@ from fxbio.graph.model_graph import ModelGraph
 from fxbio.policy.policy import Policy
 from fxbio.site import Site
 from fxbio.study.ablation_units import ModelUnit, selector, units
-from fxbio.study.read_study import Axis, Study
-from fxbio.study.study_sections import Scheme
+from fxbio.study.read_study import Study
+from fxbio.study.study_sections import AxisConfig, Scheme
 
 __all__ = ["BASE", "Cell", "make_cells", "slug"]
 
@@ -66,7 +66,7 @@ def make_cells(study: Study, model: nn.Module, graph: ModelGraph) -> tuple[Cell,
     return tuple(replace(cell, run=first.setdefault(cell.policy, cell.run)) for cell in cells)
 
 
-def _check_size(cells: Sequence[Cell], seeds: Sequence[int], axis: Axis) -> None:
+def _check_size(cells: Sequence[Cell], seeds: Sequence[int], axis: AxisConfig) -> None:
     if len(cells) <= min(_MOST_CELLS, _MOST_RUNS // len(seeds)):
         return
     raise ConfigError(
@@ -81,26 +81,26 @@ Point = tuple[str, str, str]
 """Row, column and policy of a cell."""
 
 
-def _points(axis: Axis, base: Policy, model: nn.Module, graph: ModelGraph) -> Iterator[Point]:
-    if axis.config.policies:
-        for path in axis.config.policies:
+def _points(axis: AxisConfig, base: Policy, model: nn.Module, graph: ModelGraph) -> Iterator[Point]:
+    if axis.policies:
+        for path in axis.policies:
             yield path.stem, "", replace(Policy.from_yaml(path), seed=base.seed).to_yaml()
         return
     found = units(axis, model, graph)
-    option = axis.config.option
+    option = axis.option
     if option is not None:
         where = selector(_all_sites(found), graph)
         for value in option.values:
             policy = _with(base, where, option.rule, {option.option: value})
             yield f"{option.option}={value}", option.rule, policy
         return
-    if axis.config.scheme == "leave-one-out" and len(found) == 1:
+    if axis.scheme == "leave-one-out" and len(found) == 1:
         raise ConfigError(
             f"the axis '{axis.name}' leaves one out, but has only '{found[0].name}'",
             location=axis.location,
             help="let more layers take part, or choose another scheme",
         )
-    for name, sites in _subsets(found, axis.config.scheme):
+    for name, sites in _subsets(found, axis.scheme):
         for rule in axis.rules:
             policy = _with(base, selector(sites, graph), rule.rule, dict(rule.options))
             yield name, rule.label, policy

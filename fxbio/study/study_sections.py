@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
-from fxbio.train.checked import NEAR_RECIPE, fail
+from fxbio.errors import Location
+from fxbio.files.fields import Mark, ReadAs
+from fxbio.files.located_yaml import Node
+from fxbio.files.typed_yaml import read_value
+from fxbio.policy.entries import Where
+from fxbio.policy.where_values import GlobText
+from fxbio.train.checked import fail
+from fxbio.train.config import Recipe
 
 __all__ = ["AxisConfig", "OptionConfig", "RuleConfig", "Scheme", "StudyConfig", "Unit"]
 
 Unit = Literal["layer", "stage", "block", "op"]
 Scheme = Literal["each", "leave-one-out", "prefix", "suffix"]
+Written: TypeAlias = Annotated[Node | None, Mark.UNWRITTEN]
+"""The section as it stands in the file, for errors that are found later."""
+
+
+def _recipe(node: Node, name: str) -> Any:
+    """As it is written: it is read when its overrides are known."""
+    return read_value(node, str | Mapping[str, Any], name)
 
 
 @dataclass(frozen=True)
@@ -22,11 +36,22 @@ class RuleConfig:
     rule: str
     """Its name, as in fxbio rules."""
 
-    options: Annotated[Mapping[str, Any], NEAR_RECIPE] = field(default_factory=dict)
+    options: Annotated[Mapping[str, Any], Mark.NEAR_FILE] = field(default_factory=dict)
     """Its options."""
 
     name: str = ""
     """What the tables call it, by default as the rule."""
+
+    written: Written = None
+
+    @staticmethod
+    def of_text(text: str) -> dict[str, str]:
+        """A bare name stands for a rule without options."""
+        return {"rule": text}
+
+    def checked_at(self, node: Node) -> RuleConfig:
+        """Itself with its place; its rule may come from a plug-in, and is checked later."""
+        return replace(self, written=node)
 
     @property
     def label(self) -> str:
@@ -47,6 +72,12 @@ class OptionConfig:
     values: tuple[Any, ...]
     """What it is set to."""
 
+    written: Written = None
+
+    def checked_at(self, node: Node) -> OptionConfig:
+        """Itself with its place, as for ``RuleConfig``."""
+        return replace(self, written=node)
+
 
 @dataclass(frozen=True)
 class AxisConfig:
@@ -62,10 +93,10 @@ class AxisConfig:
     """Which units get the rule: each alone, all but one, all up to one (prefix, so the base's rule
     holds above it), or all from one on (suffix)."""
 
-    within: Mapping[str, Any] = field(default_factory=dict)
+    within: Where = field(default_factory=Where)
     """A selector as in a policy: only these layers take part."""
 
-    blocks: tuple[str, ...] = ()
+    blocks: tuple[GlobText, ...] = ()
     """Globs of modules that are one block each, for blocks."""
 
     rules: tuple[RuleConfig, ...] = ()
@@ -77,6 +108,8 @@ class AxisConfig:
     option: OptionConfig | None = None
     """An option of a rule that all layers of the axis get."""
 
+    written: Written = None
+
     def __post_init__(self) -> None:
         given = [key for key in ("unit", "policies", "option") if getattr(self, key)]
         if not given:
@@ -84,12 +117,28 @@ class AxisConfig:
         if len(given) > 1:
             fail(given[1], f"stands beside {given[0]}: an axis has one of the two")
 
+    def checked_at(self, node: Node) -> AxisConfig:
+        """Itself with its place; its policies may have rules of a plug-in, as ``RuleConfig``."""
+        return replace(self, written=node)
+
+    @property
+    def is_curve(self) -> bool:
+        """Its cells are steps on one way, to be drawn as a curve."""
+        return self.option is not None or (
+            self.unit is not None and self.scheme in ("prefix", "suffix")
+        )
+
+    @property
+    def location(self) -> Location | None:
+        """Where it says which layers take part."""
+        return self.within.location or (self.written.location if self.written else None)
+
 
 @dataclass(frozen=True)
 class StudyConfig:
     """A study as it is written."""
 
-    recipe: str | Mapping[str, Any]
+    recipe: Annotated[str | Mapping[str, Any], ReadAs(_recipe, str | Recipe)]
     """The base: a recipe file, relative to the study, or the sections of a recipe."""
 
     axes: tuple[AxisConfig, ...]

@@ -7,10 +7,9 @@ from collections.abc import Iterable
 from typing import Any, NoReturn
 
 from fxbio.errors import ConfigError, did_you_mean
+from fxbio.files.typed_yaml import FieldError
 
 __all__ = [
-    "NEAR_RECIPE",
-    "FieldError",
     "above_zero",
     "fail",
     "known_choices",
@@ -19,22 +18,14 @@ __all__ = [
     "within",
 ]
 
-NEAR_RECIPE = "a path that is relative to the file it is written in"
-"""Marks texts that may name a Python file, as model references do, and options with such texts;
-``Path`` needs no mark."""
 
-
-class FieldError(ConfigError):
-    """A value that a section refuses; the reader adds where it was written."""
-
-    def __init__(self, name: str, fault: str, notes: Iterable[str] = ()) -> None:
-        super().__init__(f"{name} {fault}", notes=notes)
-        self.name = name
+class SectionError(FieldError, ConfigError):
+    """A value that a section of a recipe or a study refuses."""
 
 
 def fail(name: str, fault: str, notes: Iterable[str] = ()) -> NoReturn:
     """Refuse the value of a field."""
-    raise FieldError(name, fault, notes)
+    raise SectionError(name, fault, notes)
 
 
 def above_zero(section: object, *names: str) -> None:

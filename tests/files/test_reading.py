@@ -18,12 +18,12 @@ import fxbio
 from fxbio.analysis.alignment_log import log_alignment
 from fxbio.cli.main import cli
 from fxbio.errors import ConfigError, ModelError, PolicyError, RecordError, TrainError
+from fxbio.files.anchored import anchored_path
 from fxbio.files.reading import parse_json, read_text
 from fxbio.files.trust import SIGNATURE, check_trust
 from fxbio.models import load_reference
 from fxbio.models.weights import load_weights
 from fxbio.policy import Policy
-from fxbio.policy.loader import read_policy
 from fxbio.study.rows import Row, append_row
 from fxbio.study.study_folder import StudyFolder
 from fxbio.train.config import load_recipe
@@ -33,14 +33,13 @@ from fxbio.train.output.metrics import MetricsFile
 from fxbio.train.output.progress import LineView
 from fxbio.train.output.run_folder import write_text
 from fxbio.train.state.files import read_checkpoint, write_checkpoint
-from fxbio.userfile import anchored_path
 from fxbio.viz import draw, save
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
 @pytest.mark.parametrize(
     ("read", "error"),
-    [(read_text, OSError), (read_policy, PolicyError), (load_recipe, ConfigError)],
+    [(read_text, OSError), (Policy.from_yaml, PolicyError), (load_recipe, ConfigError)],
 )
 def test_what_is_no_regular_file_is_refused_without_opening_it(
     tmp_path: Path, make: object, read: object, error: type[Exception]
@@ -54,7 +53,7 @@ def test_what_is_no_regular_file_is_refused_without_opening_it(
 @pytest.mark.parametrize("name", ["a\0b.yaml", "\ud800.yaml"])
 @pytest.mark.parametrize(
     ("read", "error"),
-    [(read_text, OSError), (read_policy, PolicyError), (load_recipe, ConfigError)],
+    [(read_text, OSError), (Policy.from_yaml, PolicyError), (load_recipe, ConfigError)],
 )
 def test_a_name_that_no_file_can_have_is_refused(
     name: str, read: object, error: type[Exception]

@@ -110,9 +110,9 @@ def test_append_leaves_the_original_alone() -> None:
 def test_programmatic_mistakes_are_policy_errors() -> None:
     with pytest.raises(PolicyError, match="unknown rule 'fq'"):
         Policy.uniform("fq")
-    with pytest.raises(PolicyError, match="unknown key 'modul' in where"):
+    with pytest.raises(PolicyError, match="unknown key 'modul' in 'where'"):
         Policy.uniform("bp").append(where={"modul": "a"}, rule="fa")
-    with pytest.raises(PolicyError, match="cannot hold a set"):
+    with pytest.raises(PolicyError, match="YAML cannot hold a set"):
         Policy.uniform("bp").append(where={"module": {"a"}}, rule="fa")
 
 
@@ -158,7 +158,8 @@ ENTRY = HEAD + "  - {{where: {}, rule: fa}}\n"
         ("version: 2\ndefault: bp", 1, 10, "2", ["version 2", "reads version 1"]),
         ("version: 1\ndefualt: bp", 2, 1, "defualt",
          ["unknown key 'defualt' in the policy", "did you mean 'default'?", "allowed: version"]),
-        ("version: 1\ndefault: null", 2, 10, "null", ["default must be a text, not nothing"]),
+        ("version: 1\ndefault: null", 2, 10, "null",
+         ["'default' must be a text or a mapping, not nothing"]),
         ("version: 1\ndefault: bp\nseed: -1", 3, 7, "-1", ["seed must be at least 0, not -1"]),
         ("version: 1\ndefault: bp\nseed: 1.5", 3, 7, "1.5", ["seed must be a whole number"]),
         ("version: 1\ndefault: bp\npersist_feedback: yes", 3, 19, "yes",
@@ -174,11 +175,13 @@ ENTRY = HEAD + "  - {{where: {}, rule: fa}}\n"
          ["unknown magnitude 'xia'", "did you mean 'xiao'?"]),
         ("version: 1\ndefault: {rule: brsf, with: {magnitude: 1, redraw_every: 0}}", 2, 58, "0",
          ["redraw_every must be"]),
-        ("version: 1\ndefault: {rule: fa, with: [1]}", 2, 27, "[1]", ["'with' must be a mapping"]),
+        ("version: 1\ndefault: {rule: fa, with: [1]}", 2, 27, "[1]",
+         ["with must be a mapping, not a list"]),
         ("version: 1\ndefault: {with: {magnitude: 1}}", 2, 10, "{with: {magnitude: 1}}",
-         ["default has no 'rule'"]),
+         ["'default' has no 'rule'", "Name of the rule."]),
         # entries
-        (HEAD + "  - {where: a}", 4, 5, "{where: a}", ["entry 1 has no 'rule'"]),
+        (HEAD + "  - {where: a}", 4, 5, "{where: a}",
+         ["entry 1 of 'rules' has no 'rule'", "Name of the rule."]),
         (HEAD + "  - where: a\n    rulle: fa", 5, 5, "rulle", ["did you mean 'rule'?"]),
         (HEAD + "  - {module: a, rule: fa}", 4, 6, "module", ["belongs under 'where'"]),
         (HEAD + "  - {where: a, rule: fa, magnitude: 1}", 4, 26, "magnitude",
@@ -194,10 +197,10 @@ ENTRY = HEAD + "  - {{where: {}, rule: fa}}\n"
          ["count must be a whole number"]),
         # selectors
         (ENTRY.format("{modul: a}"), 4, 14, "modul",
-         ["unknown key 'modul' in where", "did you mean 'module'?"]),
+         ["unknown key 'modul' in 'where'", "did you mean 'module'?"]),
         (ENTRY.format("{with: a}"), 4, 14, "with", ["belongs beside 'where'"]),
         (ENTRY.format("{}"), 4, 13, "{}", ["an empty 'where'"]),
-        (ENTRY.format("[a]"), 4, 13, "[a]", ["where must be a mapping, not a list"]),
+        (ENTRY.format("[a]"), 4, 13, "[a]", ["'where' must be a text or a mapping, not a list"]),
         (ENTRY.format("{module: [a, 3]}"), 4, 26, "3", ["module must be a text, not 3"]),
         (ENTRY.format("{module: []}"), 4, 22, "[]", ["not an empty list"]),
         (ENTRY.format("{module: a**}"), 4, 22, "a**", ["malformed glob", "alone between dots"]),
@@ -218,7 +221,8 @@ ENTRY = HEAD + "  - {{where: {}, rule: fa}}\n"
         (ENTRY.format("{depth: [~, ~]}"), 4, 21, "[~, ~]", ["both ends are open"]),
         (ENTRY.format("{depth: [1]}"), 4, 21, "[1]", ["two ends, not 1"]),
         (ENTRY.format("{between: [a]}"), 4, 23, "[a]", ["two ends, not 1"]),
-        (ENTRY.format("{any: {first: 1}}"), 4, 19, "{first: 1}", ["any must be a list"]),
+        (ENTRY.format("{any: {first: 1}}"), 4, 19, "{first: 1}",
+         ["any must be a text or a list, not a mapping"]),
         (ENTRY.format("{not: {op: x}}"), 4, 24, "x", ["unknown op 'x'"]),
     ],
 )  # fmt: skip

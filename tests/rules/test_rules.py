@@ -13,8 +13,8 @@ from torch import Tensor
 
 import fxbio
 from fxbio.errors import FxbioError, PolicyError, RuleError
+from fxbio.files.fields import options_of
 from fxbio.ops.linear import linear
-from fxbio.policy.options import rule_options
 from fxbio.rules import (
     BroadcastRule,
     FeedbackRule,
@@ -352,7 +352,7 @@ def test_what_is_no_spec_is_refused(text: str) -> None:
 
 
 RULE_OPTIONS = [
-    (name, option.name) for name, cls in available_rules().items() for option in rule_options(cls)
+    (name, option.name) for name, cls in available_rules().items() for option in options_of(cls)
 ]
 
 

@@ -13,7 +13,11 @@ AXES = "axes:\n  - {name: a, unit: layer}\n"
 WRONG = {
     "rules: [fa]\naxis: []\n": ("unknown key 'axis' in the study", "7:1", "did you mean 'axes'"),
     "rules: [faa]\n" + AXES: ("unknown rule 'faa'", "6:9", "did you mean 'fa'"),
-    "rules: [{rule: fa, options: {magnitud: 1}}]\n" + AXES: ("magnitud", "6:16", ""),
+    "rules: [{rule: fa, options: {magnitud: 1}}]\n" + AXES: (
+        "no option 'magnitud'",
+        "6:30",
+        "did you mean 'magnitude'",
+    ),
     AXES: ("the axis 'a' has no rules", "7:5", "rules: [fa, usf]"),
     "axes: []\n": ("axes is empty", "6:7", ""),
     "seeds: [0, 0]\nrules: [fa]\n" + AXES: ("seeds must be different numbers", "6:8", ""),

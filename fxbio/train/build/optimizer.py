@@ -77,7 +77,7 @@ def _parameters(config: OptimConfig, model: nn.Module) -> list[Any]:
 def _group(group: GroupConfig) -> dict[str, Any]:
     """Only what the recipe says: the rest is that of the optimizer."""
     said = {
-        "where": dict(group.where) or None,
+        "where": group.where or None,
         "params": list(group.params) or None,
         "lr": group.lr,
         "weight_decay": group.weight_decay,

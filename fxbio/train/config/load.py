@@ -6,14 +6,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from fxbio.errors import ConfigError, PolicyError, did_you_mean
+from fxbio.errors import ConfigError
 from fxbio.files.located_yaml import Node, from_plain, parse
-from fxbio.files.reading import read_text
+from fxbio.files.reading import read_document
+from fxbio.files.typed_yaml import read_section
 from fxbio.train.config.override import override
-from fxbio.train.config.read import as_config_error, read_section
 from fxbio.train.config.recipe import Recipe
 
-__all__ = ["load_recipe", "read_config", "recipe_from", "recipe_of"]
+__all__ = ["load_recipe", "recipe_from", "recipe_of"]
 
 
 def load_recipe(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
@@ -28,7 +28,9 @@ def load_recipe(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     Raises:
         ConfigError: with line and column, or with the argument, for the first mistake.
     """
-    return recipe_of(_parsed(Path(path)), overrides)
+    help = "fxbio comes with recipes in examples/recipes"
+    text = read_document(Path(path), "recipe", ConfigError, help)
+    return recipe_of(parse(text, str(path), "the recipe", ConfigError), overrides)
 
 
 def recipe_from(sections: Mapping[str, Any], overrides: Iterable[str] = ()) -> Recipe:
@@ -37,7 +39,7 @@ def recipe_from(sections: Mapping[str, Any], overrides: Iterable[str] = ()) -> R
     Raises:
         ConfigError: for whatever would be wrong in a file.
     """
-    return recipe_of(from_plain(sections), overrides)
+    return recipe_of(from_plain(sections, ConfigError), overrides)
 
 
 def recipe_of(root: Node, overrides: Iterable[str]) -> Recipe:
@@ -49,35 +51,3 @@ def recipe_of(root: Node, overrides: Iterable[str]) -> Recipe:
     for argument in overrides:
         root = override(root, argument)
     return read_section(root, Recipe, "the recipe")
-
-
-def _parsed(path: Path) -> Node:
-    text = read_config(path, "recipe", "recipes in examples/recipes")
-    try:
-        return parse(text, str(path), what="the recipe")
-    except PolicyError as error:
-        raise as_config_error(error) from error
-
-
-def read_config(path: Path, kind: str, shipped: str) -> str:
-    """The text of a file in YAML.
-
-    Args:
-        path: of the file.
-        kind: what it is, for messages.
-        shipped: what fxbio comes with, for the help of a missing one.
-
-    Raises:
-        ConfigError: when there is none, with close names, or it cannot be read.
-    """
-    try:
-        return read_text(path, encoding="utf-8-sig")
-    except FileNotFoundError as error:
-        guess = did_you_mean(path.name, [p.name for p in path.parent.glob("*.yaml")])
-        raise ConfigError(
-            f"there is no {kind} '{path}'",
-            notes=[guess] if guess else [],
-            help=f"fxbio comes with {shipped}",
-        ) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the {kind} '{path}' cannot be read: {error}") from error

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from fxbio.errors import ConfigError, FxbioError, Location
+from fxbio.errors import ConfigError, Location
 from fxbio.files.located_yaml import Node, parse
-from fxbio.train.config.read import as_config_error
 
 __all__ = ["override"]
 
@@ -41,7 +40,7 @@ def _set(node: Node, keys: list[str], value: Node, argument: str, start: int) ->
         above = argument[: start - 1]
         raise ConfigError(f"'{above}' has nothing below it to set", location=place)
     if rest:
-        child = children.get(key, Node(None, place, place))
+        child = children.get(key, Node(None, place, place, ConfigError))
         changed = _set(child, rest, value, argument, start + len(key) + 1)
     else:
         changed = replace(value, key=place)
@@ -50,20 +49,5 @@ def _set(node: Node, keys: list[str], value: Node, argument: str, start: int) ->
 
 def _value(argument: str, start: int) -> Node:
     # The blanks keep the columns; a leading blank changes nothing in YAML.
-    try:
-        return _placed(parse(" " * start + argument[start:], ARGUMENT, "the value"), argument)
-    except FxbioError as error:
-        moved = replace(error.location, text=argument) if error.location else None
-        error.location = moved
-        raise as_config_error(error) from error
-
-
-def _placed(node: Node, argument: str) -> Node:
-    value = node.value
-    if isinstance(value, dict):
-        value = {key: _placed(child, argument) for key, child in value.items()}
-    elif isinstance(value, list):
-        value = [_placed(child, argument) for child in value]
-    location = replace(node.location, text=argument) if node.location else None
-    key = replace(node.key, text=argument) if node.key else None
-    return Node(value, location, key)
+    padded = " " * start + argument[start:]
+    return parse(padded, ARGUMENT, "the value", ConfigError, shown=argument)

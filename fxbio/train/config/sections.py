@@ -7,8 +7,12 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from fxbio.files.fields import Mark, ReadAs
+from fxbio.files.located_yaml import Node
+from fxbio.files.typed_yaml import read_section
+from fxbio.policy.entries import Where
 from fxbio.target_propagation.phase import Phase
-from fxbio.train.checked import NEAR_RECIPE, above_zero, fail, not_negative, within
+from fxbio.train.checked import above_zero, fail, not_negative, within
 
 __all__ = [
     "CheckpointConfig",
@@ -29,7 +33,7 @@ _MOST_EPOCHS = 1_000_000
 class ModelConfig:
     """Which network is trained."""
 
-    reference: Annotated[str, NEAR_RECIPE]
+    reference: Annotated[str, Mark.NEAR_FILE]
     """torchvision:resnet18, model.py:build, timm:NAME, package.module:factory."""
 
     args: Mapping[str, Any] = field(default_factory=dict)
@@ -49,10 +53,10 @@ class PolicyConfig:
     rule: str | None = None
     """The rule of every weight, where there is no file; bp where there is none of the two."""
 
-    options: Annotated[Mapping[str, Any], NEAR_RECIPE] = field(default_factory=dict)
+    options: Annotated[Mapping[str, Any], Mark.NEAR_FILE] = field(default_factory=dict)
     """Options of that rule."""
 
-    plugins: tuple[Annotated[str, NEAR_RECIPE], ...] = ()
+    plugins: tuple[Annotated[str, Mark.NEAR_FILE], ...] = ()
     """Files or modules that register rules of your own."""
 
     def __post_init__(self) -> None:
@@ -69,11 +73,20 @@ def _check_options(section: GroupConfig | OptimConfig) -> None:
             fail("options", f"cannot hold '{key.name}'", [f"write it beside: {key.name}: ..."])
 
 
+def _selector(node: Node, name: str) -> Any:
+    """As it is written; an empty one, the default, selects nothing by itself."""
+    if node.value is not None and node.value != {}:
+        read_section(node, Where, f"'{name}'")
+    return node.plain() or {}
+
+
 @dataclass(frozen=True)
 class GroupConfig:
     """Parameters that are optimized in a way of their own."""
 
-    where: Mapping[str, Any] = field(default_factory=dict)
+    where: Annotated[Mapping[str, Any] | str, ReadAs(_selector, Where)] = field(
+        default_factory=dict
+    )
     """A selector as in a policy: the weights of these sites, their feedback and biases."""
 
     params: tuple[Literal["weights", "feedback", "norms", "biases"], ...] = ()
