@@ -63,7 +63,7 @@ def _options(what: type[Any], strict_lists: bool) -> tuple[dict[str, Any], ...]:
             "name": option.key,
             "type": _type_text(option.hint, strict_lists),
             "required": option.required,
-            "default": option.default,
+            "default": {} if dataclasses.is_dataclass(option.default) else option.default,
             "description": option.description,
         }
         for option in options_of(what)

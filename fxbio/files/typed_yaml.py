@@ -19,7 +19,8 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,7 +28,6 @@ from fxbio.errors import FxbioError, did_you_mean
 from fxbio.files.anchored import anchored, anchored_path
 from fxbio.files.fields import (
     AtLeast,
-    Example,
     Mark,
     Option,
     ReadAs,
@@ -39,6 +39,7 @@ from fxbio.files.fields import (
     written_types,
 )
 from fxbio.files.located_yaml import Node
+from fxbio.files.value_errors import described, example_of, mistyped, wrong
 
 __all__ = [
     "FieldError",
@@ -125,35 +126,38 @@ def read_section(node: Node, cls: type[S], what: str) -> S:
 def _mapping(node: Node, cls: type[Any], what: str) -> Node:
     """The section with its keys checked."""
     keys = keys_of(cls)
-    spelled = getattr(cls, "of_text", None)
-    if spelled and isinstance(node.value, str) and node.value:
-        of_text = {
-            key: dataclasses.replace(node, value=v) for key, v in spelled(node.value).items()
-        }
-        return dataclasses.replace(node, value=of_text)
-    required = [key for key, option in keys.items() if option.required]
-    if node.value is None and not required and not spelled:
-        return dataclasses.replace(node, value={})
+    node = _spelled_out(node, cls)
     if not isinstance(node.value, dict):
-        kinds = "a text or a mapping" if spelled else "a mapping"
-        raise _wrong(node, what, kinds, example=_example(next(iter(keys.values()))))
+        kinds = "a text or a mapping" if hasattr(cls, "of_text") else "a mapping"
+        raise wrong(node, what, kinds, example=example_of(next(iter(keys.values()))))
     for key, value in node.value.items():
         if key not in keys:
             hint = _home(key, node, cls) or did_you_mean(key, keys)
             notes = [*([hint] if hint else []), f"allowed: {', '.join(keys)}"]
             raise value.at_key.fault(f"unknown key '{key}' in {what}", notes=notes)
-    for key in required:
-        if key not in node.value:
+    for key, option in keys.items():
+        if option.required and key not in node.value:
             raise node.fault(
                 f"{what} has no '{key}'",
-                notes=_described(keys[key]),
-                help=f"write, for example: {_example(keys[key])}",
+                notes=described(option),
+                help=f"write, for example: {example_of(option)}",
             )
     return node
 
 
+def _spelled_out(node: Node, cls: type[Any]) -> Node:
+    """The mapping that a bare text, or nothing at all, stands for."""
+    if hasattr(cls, "of_text"):
+        texts = cls.of_text(node.value) if isinstance(node.value, str) and node.value else None
+        if texts is None:
+            return node
+        return replace(node, value={key: replace(node, value=v) for key, v in texts.items()})
+    empty = node.value is None and not any(option.required for option in keys_of(cls).values())
+    return replace(node, value={}) if empty else node
+
+
 def _only(node: Node, keys: Iterable[str]) -> Node:
-    return dataclasses.replace(node, value={k: v for k, v in node.below.items() if k in keys})
+    return replace(node, value={k: v for k, v in node.below.items() if k in keys})
 
 
 def _home(key: str, node: Node, cls: type[Any]) -> str:
@@ -165,7 +169,8 @@ def _home(key: str, node: Node, cls: type[Any]) -> str:
     homes = [
         f"'{name}'"
         for name, option in keys.items()
-        if (section := section_of(option.annotated)) and key in keys_of(section)
+        for inner in (option.annotated, entry_type(option.annotated))
+        if (section := section_of(inner)) and key in keys_of(section)
     ]
     if homes:
         return f"'{key}' belongs under {' or '.join(homes)}"
@@ -177,22 +182,8 @@ def _home(key: str, node: Node, cls: type[Any]) -> str:
 def _refused(error: FieldError, node: Node, cls: type[Any], what: str) -> FxbioError:
     option = next(option for option in options_of(cls) if option.name == error.name)
     return node.below.get(option.key, node).fault(
-        f"{error.headline} (in {what})", notes=[*error.notes, *_described(option)]
+        f"{error.headline} (in {what})", notes=[*error.notes, *described(option)]
     )
-
-
-def _described(option: Option) -> list[str]:
-    return [f"{option.key}: {option.description}"] if option.description else []
-
-
-def _example(option: Option) -> str:
-    given = mark_of(option.marks, Example)
-    if given:
-        return f"{option.key}: {given.text}"
-    if option.default is None:
-        return f"{option.key}: {'{...}' if dataclasses.is_dataclass(option.hint) else '...'}"
-    plain = isinstance(option.default, str | int | float)
-    return f"{option.key}: {option.default if plain else '...'}"
 
 
 def read_value(node: Node, hint: Any, name: str) -> Any:
@@ -222,11 +213,11 @@ def _read(node: Node, hint: Any, name: str, marks: tuple[Any, ...]) -> Any:
     section = section_of(hint)
     if section:
         return read_section(node, section, f"'{name}'")
-    if typing.get_origin(hint) is tuple:
-        return _read_list(node, typing.get_args(hint)[0], name, marks)
+    if entry_type(hint):
+        return _read_list(node, entry_type(hint), name, marks)
     if Path in alternatives(hint):
         if not isinstance(node.value, str):
-            raise _wrong(node, name, "a path")
+            raise wrong(node, name, "a path")
         return anchored_path(node.value, node.folder)
     return _read_plain(node, hint, name, marks)
 
@@ -235,9 +226,9 @@ def _read_list(node: Node, item: Any, name: str, marks: tuple[Any, ...]) -> tupl
     single = isinstance(node.value, str) and is_word(item)
     short = mark_of(marks, AtLeast)
     if not single and not isinstance(node.value, list):
-        raise _wrong(node, name, "a text or a list" if is_word(item) else "a list", marks=marks)
+        raise wrong(node, name, "a text or a list" if is_word(item) else "a list", marks=marks)
     if short and len(node.items) < short.least:
-        raise _wrong(node, name, f"a list of at least {short.least}", marks=marks)
+        raise wrong(node, name, f"a list of at least {short.least}", marks=marks)
     return tuple(_read_item(child, item, name, n) for n, child in enumerate(node.items, start=1))
 
 
@@ -256,70 +247,11 @@ def _read_plain(node: Node, hint: Any, name: str, marks: tuple[Any, ...]) -> Any
     else:
         fitting = fits(value, hint)
     if not fitting:
-        raise _wrong(node, name, _type_text(hint), choices=_choices(hint), marks=marks)
+        raise mistyped(node, name, hint, marks)
     least = mark_of(marks, AtLeast)
     if least and (len(value) if isinstance(value, str) else value) < least.least:
-        raise _wrong(
-            node, name, "a text" if value == "" else f"at least {least.least}", marks=marks
-        )
+        raise wrong(node, name, "a text" if value == "" else f"at least {least.least}", marks=marks)
     return float(value) if float in origins and isinstance(value, int) else value
-
-
-_NAMES = {
-    int: "a whole number",
-    float: "a number",
-    str: "a text",
-    bool: "true or false",
-    Path: "a path",
-    type(None): "null",
-}
-
-
-def _type_text(hint: Any) -> str:
-    if typing.get_origin(hint) is typing.Literal:
-        return " or ".join(str(choice) for choice in typing.get_args(hint))
-    if len(alternatives(hint)) > 1:
-        return " or ".join(_type_text(part) for part in alternatives(hint))
-    return _NAMES.get(hint, "a mapping")
-
-
-def _choices(hint: Any) -> list[str]:
-    literals = [part for part in alternatives(hint) if typing.get_origin(part) is typing.Literal]
-    return [str(choice) for part in literals for choice in typing.get_args(part)]
-
-
-def _wrong(
-    node: Node,
-    name: str,
-    expected: str,
-    *,
-    choices: Sequence[str] = (),
-    marks: tuple[Any, ...] = (),
-    example: str = "",
-) -> FxbioError:
-    guess = did_you_mean(str(node.value), choices)
-    given = mark_of(marks, Example)
-    example = f"{name}: {given.text}" if given else example
-    return node.fault(
-        f"{name} must be {expected}, not {_kind(node, quoted=bool(choices))}",
-        notes=[guess] if guess else [],
-        help=f"write, for example: {example}" if example else None,
-    )
-
-
-def _kind(node: Node, quoted: bool) -> str:
-    value = node.value
-    if isinstance(value, dict):
-        return "a mapping"
-    if isinstance(value, list):
-        return "a list" if value else "an empty list"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str):
-        if quoted:
-            return repr(value)
-        return f"the text '{value}'" if value else "an empty text"
-    return "nothing" if value is None else str(value)
 
 
 def _anchored(value: Any, node: Node) -> Any:

@@ -1,15 +1,11 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from fxbio.errors import PolicyError
 from fxbio.policy import Policy
-from fxbio.rules import FeedbackRule, rule
-from fxbio.rules import base as rule_registry
 from tests.policy.toy import policy
 
 FULL = """\
@@ -262,39 +258,3 @@ def test_source_and_text_are_kept(policy_file: Path) -> None:
     policy_file.write_text(FULL)
     read = Policy.from_yaml("p.yaml")
     assert (read.source, read.text) == ("p.yaml", FULL)
-
-
-@pytest.fixture
-def own_rule(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A user's rule that checks nothing by itself, gone after the test."""
-    monkeypatch.setattr(rule_registry, "_RULES", dict(rule_registry._RULES))
-
-    @rule("own")
-    @dataclass(frozen=True)
-    class Own(FeedbackRule):
-        gain: float
-        steps: int = 1
-        loud: bool = False
-
-
-@pytest.mark.usefixtures("own_rule")
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ("{}", "rule 'own' needs the option 'gain'"),
-        ("{gain: loud}", "option 'gain' of rule 'own' cannot be 'loud'"),
-        ("{gain: 1, steps: 1.5}", "option 'steps' of rule 'own' cannot be 1.5"),
-        ("{gain: 1, steps: true}", "option 'steps' of rule 'own' cannot be True"),
-        ("{gain: 1, loud: 1}", "option 'loud' of rule 'own' cannot be 1"),
-        ("{gian: 1}", "no option 'gian'"),
-    ],
-)
-def test_options_of_a_users_rule_are_checked_for_it(options: str, message: str) -> None:
-    with pytest.raises(PolicyError, match=message):
-        policy(f"version: 1\ndefault: {{rule: own, with: {options}}}")
-
-
-@pytest.mark.usefixtures("own_rule")
-def test_options_of_a_users_rule_that_fit() -> None:
-    options: dict[str, Any] = {"gain": 1, "steps": 2, "loud": True}
-    assert Policy.uniform("own", **options).default.options == options
