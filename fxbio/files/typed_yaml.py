@@ -18,6 +18,7 @@ A field ``location`` gets the place of the whole.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -62,8 +63,13 @@ class FieldError(FxbioError):
         self.name = name
 
 
-def keys_of(cls: type[Any]) -> dict[str, Option]:
+def keys_of(cls: type[Any]) -> Mapping[str, Option]:
     """What may be written in a section, those of inlined sections included."""
+    return _keys(cls)  # type: ignore[arg-type]  # a class is hashable
+
+
+@functools.cache
+def _keys(cls: type[Any]) -> Mapping[str, Option]:
     keys: dict[str, Option] = {}
     for option in options_of(cls):
         keys |= keys_of(option.hint) if Mark.INLINE in option.marks else {option.key: option}
