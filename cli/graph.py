@@ -33,7 +33,7 @@ __all__ = ["command"]
     "-o",
     type=NamedPath(dir_okay=False, path_type=Path),
     required=True,
-    help="File to write; its ending says the format: .svg, .html, .dot, .mmd or .png.",
+    help="File to write; its ending says the format: .svg, .html or .dot.",
 )
 @click.option(
     "--level",
@@ -53,7 +53,7 @@ def command(request: ModelRequest, policy_file: Path | None, out: Path, level: s
     Examples:
       fxbio graph torchvision:resnet18 --policy ss.yaml -o resnet18.svg
       fxbio graph resnet18-ss/ -o resnet18.html --level site
-      fxbio graph model.py --policy dfa.yaml -o model.mmd
+      fxbio graph model.py --policy dfa.yaml -o model.dot
     """
     from fxbio.viz import check_format, draw, save
 

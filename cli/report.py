@@ -15,9 +15,8 @@ __all__ = ["command"]
 
 @click.command("report", short_help="Render the results of a study.", epilog=EXIT_CODES)
 @click.argument("folder", type=NamedPath(path_type=Path))
-@click.option("--png", is_flag=True, help="Write the plots as PNG too; needs fxbio[png].")
 @json_option
-def command(folder: Path, png: bool, as_json: bool) -> None:
+def command(folder: Path, as_json: bool) -> None:
     """Write the tables, plots and report.html of a study again, also while it still runs.
 
     \b
@@ -28,7 +27,7 @@ def command(folder: Path, png: bool, as_json: bool) -> None:
     from fxbio.study import load_results, write_results
 
     results = load_results(folder)
-    write_results(results, folder, png=png)
+    write_results(results, folder)
     if as_json:
         print_json(results.records())
     else:

@@ -1,7 +1,7 @@
 """Pictures of a model: the forward path, and beside it the way its errors take.
 
-``draw`` makes a ``Picture``, which knows nothing of formats; ``save`` writes it as SVG, HTML, text
-for Graphviz or Mermaid, or PNG.
+``draw`` makes a ``Picture``, which knows nothing of formats; ``save`` writes it as SVG, HTML or
+text for Graphviz.
 """
 
 from fxbio.viz.draw import draw

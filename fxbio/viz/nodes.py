@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from fxbio.policy.assignment import Assignment
 from fxbio.policy.plan import Plan
 from fxbio.viz.boxes import Box
-from fxbio.viz.carriers import transport_of
-from fxbio.viz.crossings import Crossing
+from fxbio.viz.crossings import Crossing, transport_of
 from fxbio.viz.picture import Detail, Node, Passage
 from fxbio.viz.repeats import joint_name
 

@@ -10,7 +10,7 @@ from click.testing import Result
 Command = Callable[..., Result]
 
 
-@pytest.mark.parametrize("ending", ["svg", "html", "dot", "mmd"])
+@pytest.mark.parametrize("ending", ["svg", "html", "dot"])
 def test_the_picture_is_written(fxbio_command: Command, folder: Path, ending: str) -> None:
     result = fxbio_command("graph", "model.py", "-p", "ss.yaml", "-o", f"net.{ending}")
     assert result.exit_code == 0, result.stderr
@@ -30,10 +30,10 @@ def test_without_a_policy(fxbio_command: Command, folder: Path) -> None:
 
 def test_a_folder_gives_the_picture_of_its_model(fxbio_command: Command, folder: Path) -> None:
     assert fxbio_command("transform", "model.py", "-p", "ss.yaml", "-o", "net").exit_code == 0
-    assert fxbio_command("graph", "model.py", "-p", "ss.yaml", "-o", "model.mmd").exit_code == 0
-    result = fxbio_command("graph", "net", "-o", "folder.mmd")
+    assert fxbio_command("graph", "model.py", "-p", "ss.yaml", "-o", "model.dot").exit_code == 0
+    result = fxbio_command("graph", "net", "-o", "folder.dot")
     assert result.exit_code == 0, result.stderr
-    assert (folder / "folder.mmd").read_text() == (folder / "model.mmd").read_text()
+    assert (folder / "folder.dot").read_text() == (folder / "model.dot").read_text()
 
 
 def test_a_wrong_ending_is_told_before_the_model_is_built(
@@ -42,3 +42,16 @@ def test_a_wrong_ending_is_told_before_the_model_is_built(
     result = fxbio_command("graph", "no-such-model.py", "-o", "net.jpg")
     assert result.exit_code == 2
     assert "'.jpg' is no format" in result.stderr
+    assert "rsvg-convert" not in result.stderr  # it makes no JPEG
+
+
+@pytest.mark.parametrize("ending", ["png", "pdf"])
+def test_pixels_and_pages_are_made_of_the_svg(
+    fxbio_command: Command, folder: Path, ending: str
+) -> None:
+    result = fxbio_command("graph", "no-such-model.py", "-o", f"my net.{ending}")
+    assert result.exit_code == 2
+    assert f"'.{ending}' is no format" in result.stderr
+    assert "endings: .svg, .html, .dot" in result.stderr
+    assert f"rsvg-convert -f {ending} -o 'my net.{ending}' 'my net.svg'" in result.stderr
+    assert not list(folder.glob("my net*"))

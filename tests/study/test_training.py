@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import math
 import re
-import sys
 import xml.etree.ElementTree as ElementTree
 from itertools import accumulate, pairwise
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -186,17 +184,6 @@ def test_the_report_of_ninety_runs_is_small(ninety: StudyFolder) -> None:
     assert (
         "](curves/policies/angle-between-W-and-B.svg)" in (ninety.path / "results.md").read_text()
     )
-
-
-def test_plots_as_png(ninety: StudyFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    converter = SimpleNamespace(svg2png=lambda bytestring, scale: b"PNG of " + bytestring)
-    monkeypatch.setitem(sys.modules, "cairosvg", converter)
-    results = summarise(ninety.read_index(), {})
-    write_results(results, ninety.path, png=True)
-    plots = [path for path in ninety.path.rglob("*.svg") if path.name != "base.svg"]
-    assert len(plots) == 2 * 5
-    for plot in plots:
-        assert plot.with_suffix(".png").read_text() == "PNG of " + plot.read_text()
 
 
 def test_a_few_seeds_that_explode_leave_the_scale_to_the_others() -> None:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
-from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import pytest
@@ -20,7 +17,6 @@ from fxbio.errors import ConfigError
 from fxbio.viz import FORMATS, Picture, save
 from fxbio.viz.dot import dot
 from fxbio.viz.html import html
-from fxbio.viz.mermaid import mermaid
 from fxbio.viz.svg import svg
 from tests.viz.nets import Hidden, Pyramid, Residual, chain, picture
 
@@ -79,7 +75,7 @@ class Page(HTMLParser):
             self.scripts[-1] += data
 
 
-@pytest.mark.parametrize("ending", ["svg", "html", "dot", "mmd"])
+@pytest.mark.parametrize("ending", ["svg", "html", "dot"])
 def test_what_no_rule_reaches_is_named(ending: str, tmp_path: Path) -> None:
     """The recurrent layer sends its error through its weights, and has no box that says so."""
     file = tmp_path / f"net.{ending}"
@@ -155,55 +151,19 @@ def test_dot_is_made_of_statements(drawn: Picture) -> None:
         assert f"  {written}" in text
 
 
-def test_mermaid_names_every_node_and_edge(drawn: Picture) -> None:
-    lines = mermaid(drawn).splitlines()
-    assert lines[3] == "flowchart TB"
-    for node in drawn.nodes:
-        assert any(re.match(rf"  {node.id}[\[(]", line) for line in lines)
-    assert sum("-->" in line for line in lines) == sum(e.kind == "forward" for e in drawn.edges)
-    assert sum("-.->" in line for line in lines) == sum(e.kind != "forward" for e in drawn.edges)
-
-
 def test_names_are_escaped() -> None:
     drawn = nasty()
     assert NASTY in [node.title for node in drawn.nodes]
     assert "</script><" not in html(drawn).replace("</script>\n<script>", "")
     assert NASTY not in svg(drawn)
-    assert "#lt;/script#gt;#lt;#amp;#gt;#quot;'\\#35;" in mermaid(drawn)
     assert "\\\"'\\\\#" in dot(drawn)
 
 
-def test_a_title_ends_no_front_matter() -> None:
-    lines = mermaid(replace(nasty(), title='a"\n---\nflowchart TB\n  x["<script>"]')).splitlines()
-    assert [n for n, line in enumerate(lines) if line == "---"] == [0, 2]
-    assert lines.count("flowchart TB") == 1
-
-
-@pytest.mark.parametrize("ending", [e for e in FORMATS if e != ".png"])
+@pytest.mark.parametrize("ending", FORMATS)
 def test_pictures_are_the_same_each_time(ending: str, tmp_path: Path) -> None:
     for name in ("a", "b"):
         save(picture(Pyramid(), "fa", "site"), tmp_path / f"{name}{ending}")
     assert (tmp_path / f"a{ending}").read_bytes() == (tmp_path / f"b{ending}").read_bytes()
-
-
-def test_png_needs_a_converter(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setitem(sys.modules, "cairosvg", None)
-    with pytest.raises(ConfigError, match="PNG needs CairoSVG") as caught:
-        save(picture(chain(2), "fa"), tmp_path / "net.png")
-    assert "pip install 'fxbio[png]'" in str(caught.value)
-    assert not list(tmp_path.iterdir())
-
-
-def test_png_is_what_the_converter_makes_of_the_svg(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    def svg2png(*, bytestring: bytes, scale: float) -> bytes:
-        assert ElementTree.fromstring(bytestring).tag.endswith("svg")
-        return b"\x89PNG"
-
-    monkeypatch.setitem(sys.modules, "cairosvg", SimpleNamespace(svg2png=svg2png))
-    save(picture(chain(2), "fa"), tmp_path / "net.png")
-    assert (tmp_path / "net.png").read_bytes() == b"\x89PNG"
 
 
 def test_an_ending_that_is_no_format(tmp_path: Path) -> None:
@@ -212,7 +172,7 @@ def test_an_ending_that_is_no_format(tmp_path: Path) -> None:
     assert str(caught.value).splitlines() == [
         "no picture is written to 'net.sgv': '.sgv' is no format",
         "  = note: did you mean '.svg'?",
-        "  = note: endings: .svg, .html, .dot, .mmd, .png",
+        "  = note: endings: .svg, .html, .dot",
         "  = help: for instance: -o net.svg",
     ]
 
