@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fxbio.errors import FxbioError, FxbioWarning
+from fxbio.files.atomic_file import write_whole
 from fxbio.files.reading import read_bytes, require_regular_file
 
 __all__ = ["SIGNATURE", "check_trust", "sign"]
@@ -46,7 +47,7 @@ def sign(document: Path) -> None:
             stacklevel=2,
         )
         return
-    path.write_text(_signature(document, key) + "\n")
+    write_whole(path, _signature(document, key) + "\n")
 
 
 def check_trust(

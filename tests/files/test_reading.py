@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -34,6 +33,7 @@ from fxbio.train.output.progress import LineView
 from fxbio.train.output.run_folder import write_text
 from fxbio.train.state.files import read_checkpoint, write_checkpoint
 from fxbio.viz import draw, save
+from tests.files.full_disk import files_end_after
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
@@ -238,18 +238,12 @@ def test_the_home_of_nobody_is_a_folder_like_any_other(tmp_path: Path) -> None:
     assert anchored_path("~nosuchuser/x.py", tmp_path) == tmp_path / "~nosuchuser/x.py"
 
 
-def test_a_picture_that_cannot_be_written_leaves_the_one_before(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(path: Path, data: bytes) -> int:
-        path.open("wb").close()
-        raise OSError(errno.ENOSPC, "No space left on device")
-
+def test_a_picture_that_cannot_be_written_leaves_the_one_before(tmp_path: Path) -> None:
     path = tmp_path / "a.svg"
     path.write_text("before")
-    monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(ConfigError, match="No space left on device"):
-        save(draw(nn.Linear(2, 2), None, torch.ones(1, 2)), path)
+    drawn = draw(nn.Linear(2, 2), None, torch.ones(1, 2))
+    with files_end_after(100), pytest.raises(ConfigError, match="File too large"):
+        save(drawn, path)
     assert (path.read_text(), os.listdir(tmp_path)) == ("before", ["a.svg"])
 
 

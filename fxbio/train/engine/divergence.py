@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from fxbio.errors import TrainError
 from fxbio.serialization.record import plan_of
 from fxbio.train.engine.trainer_state import TrainerState
+from fxbio.train.output.run_folder import write_text
 
 __all__ = ["Diverged", "diverged"]
 
@@ -52,7 +53,7 @@ def diverged(
             "ranks": reports,
             "gradient_norms": _gradient_norms(trainer),
         }
-        (folder / "diverged.json").write_text(json.dumps(content, indent=2) + "\n")
+        write_text(folder / "diverged.json", json.dumps(content, indent=2) + "\n")
     return _error(trainer, reports)
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from fxbio.errors import ConfigError
-from fxbio.files.reading import require_regular_file
+from fxbio.files.atomic_file import WrongPlaceError, write_whole
 
 __all__ = ["Resume", "RunFolder", "make_folder", "write_text"]
 
@@ -113,19 +112,7 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         ConfigError: when something that is no file stands in its place.
     """
-    scratch = path.with_name(f".{path.name}.part")
-    for place in (path, scratch):
-        _check_place(place)
-    scratch.unlink(missing_ok=True)  # of a killed process, or a link that leads elsewhere
-    scratch.write_text(text)
-    os.replace(scratch, path)
-
-
-def _check_place(path: Path) -> None:
-    """A device must not be replaced, nor can a folder be; a link goes, wherever it leads."""
-    if path.is_symlink() or not path.exists():
-        return
     try:
-        require_regular_file(path)
-    except OSError as error:
+        write_whole(path, text)
+    except WrongPlaceError as error:
         raise ConfigError(f"'{path}' cannot be written: {error}") from error

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from fxbio.errors import TrainError
+from fxbio.files.atomic_file import atomic_file, write_whole
 from fxbio.files.reading import read_text, require_regular_file
 from fxbio.models.plain_load import load_plain
 
@@ -45,21 +46,17 @@ def write_checkpoint(state: dict[str, Any], path: Path) -> None:
     Raises:
         TrainError: when it cannot be written; what was there before is untouched.
     """
-    scratch, checksum = path.with_name(f".{path.name}.part"), _checksum_of(path)
+    checksum = _checksum_of(path)
     try:
-        with scratch.open("wb") as file:
+        old = read_text(checksum) if path.exists() and checksum.exists() else ""
+        with atomic_file(path, durable=True) as file:
             torch.save(state, file)
             file.flush()
-            os.fsync(file.fileno())
-        new = f"{_digest(scratch)}  {path.name}\n"
-        old = read_text(checksum) if path.exists() and checksum.exists() else ""
-        _write_text(checksum, new + old)
-        os.replace(scratch, path)
-        _sync_folder(path.parent)
+            new = f"{_digest(Path(file.name))}  {path.name}\n"
+            write_whole(checksum, new + old, durable=True)
         if old:
-            _write_text(checksum, new)
+            write_whole(checksum, new, durable=True)
     except (OSError, RuntimeError) as error:  # torch adds one of its own to that of a full disk
-        scratch.unlink(missing_ok=True)
         reason = error.__context__ if isinstance(error.__context__, OSError) else error
         raise TrainError(
             f"the checkpoint '{path}' cannot be written: {reason}",
@@ -117,24 +114,3 @@ def _checksum_of(path: Path) -> Path:
 def _digest(path: Path) -> str:
     with require_regular_file(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _write_text(path: Path, text: str) -> None:
-    scratch = path.with_name(f".{path.name}.part")
-    with scratch.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(scratch, path)
-
-
-def _sync_folder(folder: Path) -> None:
-    """A rename is on disk only when its folder is; not every system can open one."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

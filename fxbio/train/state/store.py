@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import threading
 from collections.abc import Callable
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fxbio.errors import TrainError
+from fxbio.files.atomic_file import atomic_link, remove_leftovers
 from fxbio.train.state.files import is_whole, remove_checkpoint, set_aside, write_checkpoint
 
 __all__ = ["CheckpointStore"]
@@ -92,8 +92,7 @@ class CheckpointStore:
         """
         for damaged in self.after(step):
             set_aside(damaged)
-        for scratch in self.folder.glob(".*.part"):
-            scratch.unlink()
+        remove_leftovers(self.folder)
         for checksum in self.folder.glob("*.sha256"):
             if not checksum.with_suffix("").exists():
                 checksum.unlink()
@@ -121,15 +120,8 @@ class CheckpointStore:
             ) from error
 
     def _link_to(self, path: Path, best: bool) -> None:
-        self._link("last.pt", path)
-        if best:
-            self._link("best.pt", path)
-
-    def _link(self, name: str, target: Path) -> None:
-        scratch = self.folder / f".{name}.part"
-        scratch.unlink(missing_ok=True)
-        scratch.symlink_to(target.name)
-        os.replace(scratch, self.folder / name)
+        for name in ("last.pt", "best.pt") if best else ("last.pt",):
+            atomic_link(self.folder / name, path.name)
 
     def _prune(self) -> None:
         best = (self.folder / "best.pt").resolve()
