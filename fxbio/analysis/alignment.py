@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ from fxbio.serialization.record import record_of
 from fxbio.verification.oracle import oracle_gradients
 from fxbio.verification.probe import OpCall
 
-__all__ = ["alignment"]
+__all__ = ["alignment", "feedback_angle"]
 
 _FLOOR = 1e-6
 """Of the largest gradient of a site under backprop; single precision rounds at 1e-7."""
@@ -78,6 +79,31 @@ def alignment(model: nn.Module, inputs: Any = None, targets_or_loss: Any = None)
     )
     seconds = time.perf_counter() - began
     return Alignment(type(model).__name__, rows, seconds, step_seconds, floor)
+
+
+def feedback_angle(model: nn.Module) -> float | None:
+    """Degrees between W and B, the mean over the weights that have a B of their shape.
+
+    Backprop and its equals, whose B is W, are left out. Nothing is run.
+
+    Args:
+        model: a transformed model.
+
+    Returns:
+        ``None`` where no weight has such a B.
+
+    Raises:
+        ModelError: when the model is not transformed.
+    """
+    plan, weights = record_of(model).plan, _weights(model)
+    other = {a.site.weight for a in plan.rewritten() if a.make_rule().transports != "weights"}
+    found = [
+        angle(weights[name], matrix)
+        for name, matrix in feedback_weights(model).items()
+        if name in other & weights.keys() and weights[name].shape == matrix.shape
+    ]
+    valid = [value for value in found if value is not None]
+    return fmean(valid) if valid else None
 
 
 def _is_shown(assignment: Assignment) -> bool:

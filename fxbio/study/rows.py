@@ -28,8 +28,7 @@ class Row:
     """Of the last evaluation."""
     step: int = 0
     angle: float | None = None
-    """Degrees between W and B at the end, the mean over weights that have fixed or learned
-    feedback of their shape."""
+    """Degrees between W and B at the end, as ``feedback_angle`` measures them."""
     seconds: float = 0.0
     error: str | None = None
 

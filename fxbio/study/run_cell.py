@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fxbio.errors import FxbioError
-from fxbio.study.angle import feedback_angle
 from fxbio.study.rows import Row
 from fxbio.train.config import load_recipe
 from fxbio.train.engine.divergence import Diverged
@@ -41,13 +40,12 @@ def run_cell(task: CellRun) -> Row:
     try:
         with Path(os.devnull).open("w") as nowhere, redirect_stderr(nowhere):
             state = _train(task, run)
-            angle = feedback_angle(run) if state == "done" else None
-        return _row(task, run, state, began, angle)
+        return _row(task, run, state, began)
     except Diverged as error:
-        return _row(task, run, "diverged", began, error=str(error))
+        return _row(task, run, "diverged", began, str(error))
     except Exception as error:  # models, rules and data are the user's code
         text = str(error) if isinstance(error, FxbioError) else f"{type(error).__name__}: {error}"
-        return _row(task, run, "failed", began, error=text)
+        return _row(task, run, "failed", began, text)
 
 
 def _train(task: CellRun, run: RunFolder) -> State:
@@ -60,12 +58,7 @@ def _train(task: CellRun, run: RunFolder) -> State:
 
 
 def _row(
-    task: CellRun,
-    run: RunFolder,
-    state: State,
-    began: float,
-    angle: float | None = None,
-    error: str | None = None,
+    task: CellRun, run: RunFolder, state: State, began: float, error: str | None = None
 ) -> Row:
     status = read_status(run.status)
     return Row(
@@ -74,7 +67,7 @@ def _row(
         state=state,
         metrics={} if status is None else status.metrics,
         step=0 if status is None else status.step,
-        angle=angle,
+        angle=status.angle if status is not None and state == "done" else None,
         seconds=round(time.perf_counter() - began, 3),
         error=error,
     )

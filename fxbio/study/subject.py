@@ -98,8 +98,7 @@ def _cost(recipe: Recipe, world: World, source: DataSource, task: Task) -> Cost:
         evaluation = (time.perf_counter() - began) * len(trainer.eval_loader)
         steps = trainer.schedule.steps
     times = -(-recipe.train.epochs // recipe.train.eval_every)
-    # Each run builds its model twice: to train, and to measure its feedback at the end.
-    return Cost(steps, step, 2 * opening + steps * step + times * evaluation)
+    return Cost(steps, step, opening + steps * step + times * evaluation)
 
 
 def _step_seconds(trainer: TrainerState) -> float:

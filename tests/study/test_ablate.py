@@ -45,6 +45,39 @@ def test_a_study_from_beginning_to_end(write: Write, folder: Path) -> None:
     assert [line.n for line in load_results("out").lines] == [2, 2]
 
 
+COUNTED = """
+def built(net, init=Net.__init__):
+    init(net)
+    with open("built", "a") as stream:
+        stream.write("x")
+
+Net.__init__ = built
+"""
+
+
+def test_the_model_of_a_run_is_built_once(write: Write, folder: Path) -> None:
+    with (folder / "model.py").open("a") as stream:
+        stream.write(COUNTED)
+    path = write("seeds: [0, 1]\nrules: [fa, usf]\naxes:\n  - {name: a, unit: layer}\n")
+    told(path, dry_run=True)
+    looks = (folder / "built").stat().st_size  # the study captures it, and times a few steps
+    told(path)
+    runs = len(load_results("out").rows)
+    assert runs == 2 * (1 + 4 * 2)
+    assert (folder / "built").stat().st_size == 2 * looks + runs
+
+
+def test_a_row_that_was_not_written_gets_the_angle_of_its_run(write: Write, folder: Path) -> None:
+    path = write(ONE)
+    told(path)
+    lines = (folder / "out/results.jsonl").read_text().splitlines(keepends=True)
+    (folder / "out/results.jsonl").write_text(lines[0])  # killed between the run and its row
+    told(path)
+    again = json.loads((folder / "out/results.jsonl").read_text().splitlines()[1])
+    assert again["angle"] == json.loads(lines[1])["angle"]
+    assert again["angle"] is not None
+
+
 def test_a_cell_can_be_run_alone(write: Write, folder: Path) -> None:
     told(write("seeds: [3]\n" + ONE))
     cell = folder / "out/cells/a/head/fa/seed-3"

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from fxbio.analysis.alignment import feedback_angle
 from fxbio.errors import TrainError
 from fxbio.train.engine.trainer_state import TrainerState
 from fxbio.train.output.metrics import MetricsFile
@@ -123,6 +124,7 @@ class Outputs:
             error=error,
             exit=exit,
             process=this_process(),
+            angle=feedback_angle(trainer.model) if state == "done" else None,
         )
         write_status(self.folder.status, status)
 

@@ -40,6 +40,8 @@ class Status:
     exit: int | None = None
     process: Mapping[str, Any] = field(default_factory=dict)
     """Which one trains, as ``this_process`` says it."""
+    angle: float | None = None
+    """Degrees between W and B of a run that is done, as ``feedback_angle`` measures them."""
 
 
 def exit_code(state: State, signal: int | None = None) -> int:
