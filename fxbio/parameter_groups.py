@@ -19,8 +19,8 @@ from fxbio.globs import suggest_paths
 from fxbio.policy.entries import Where
 from fxbio.policy.plan import Plan
 from fxbio.policy.selector import patterns_of, select
-from fxbio.runtime.binding import binding_of
 from fxbio.runtime.install import bound_modules
+from fxbio.runtime.module_state import binding_of
 from fxbio.serialization.record import record_of
 from fxbio.site import Site, Unreachable
 

@@ -18,8 +18,9 @@ from fxbio.graph.state_guard import outside_inference_mode
 from fxbio.models.inputs import as_example_inputs
 from fxbio.ops.labels import unchecked_labels
 from fxbio.policy.assignment import Assignment
-from fxbio.runtime.binding import BINDING, resolve_attribute
+from fxbio.runtime.binding import resolve_attribute
 from fxbio.runtime.install import bound_modules, feedback_weights
+from fxbio.runtime.module_state import binding_of
 from fxbio.serialization.record import record_of
 from fxbio.verification.oracle import oracle_gradients
 from fxbio.verification.probe import OpCall
@@ -117,7 +118,7 @@ def _weights(model: nn.Module) -> dict[str, Tensor]:
     return {
         bound.weight: resolve_attribute(module, bound.attribute)
         for _, module in bound_modules(model)
-        for bound in getattr(module, BINDING).weights
+        for bound in binding_of(module).weights
         if not bound.computed
     }
 

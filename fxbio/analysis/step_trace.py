@@ -20,8 +20,9 @@ from fxbio.analysis.value_facts import Facts, Level, facts_of_result, parts_of, 
 from fxbio.errors import FxbioError, ModelError
 from fxbio.graph.taint import plain_tensors
 from fxbio.models.inputs import map_tensors
-from fxbio.runtime.binding import BINDING, added_names
+from fxbio.runtime.binding import added_names
 from fxbio.runtime.install import bound_modules
+from fxbio.runtime.module_state import binding_of
 from fxbio.tensors.nested import tensors_in
 from fxbio.tensors.storages import storage_key
 
@@ -128,7 +129,7 @@ def _added(model: nn.Module) -> set[str]:
     prefixes = tuple(
         f"{path}.{name}".lstrip(".")
         for path, module in bound_modules(model)
-        for name in added_names(getattr(module, BINDING))
+        for name in added_names(binding_of(module))
     )
     names = (name for name, _ in model.named_parameters())
     return {name for name in names if f"{name}.".startswith(tuple(f"{p}." for p in prefixes))}

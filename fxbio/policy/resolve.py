@@ -13,7 +13,7 @@ from fxbio.policy.matching import match_entry
 from fxbio.policy.plan import Plan
 from fxbio.policy.policy import Policy
 from fxbio.policy.selector import Graph
-from fxbio.rules import Rule, WeightInfo, make_rule
+from fxbio.rules import FeedbackRule, Rule, WeightInfo, make_rule
 from fxbio.site import Site
 
 __all__ = ["resolve"]
@@ -182,7 +182,11 @@ def _may_share(one: tuple[Site, Rule], other: tuple[Site, Rule]) -> bool:
         site.op == "embedding" and (not r.rewrites or r.family != "asymmetric")
         for site, r in (one, other)
     )
-    return apart and rule.trains_weight == other_rule.trains_weight
+    return apart and _trains(rule) == _trains(other_rule)
+
+
+def _trains(rule: Rule) -> bool:
+    return not isinstance(rule, FeedbackRule) or rule.trains_weight
 
 
 def _overridden_entries(

@@ -80,12 +80,6 @@ class Rule:
         """Why this rule cannot serve such a weight, or ``None`` when it can."""
         if info.op not in self.ops:
             return f"rule '{self.name}' serves {', '.join(self.ops)}, not {info.op}"
-        carries = self.family == "asymmetric" and self.passes_error and self.trains_weight
-        if info.op == "embedding" and carries:
-            return (
-                f"rule '{self.name}' is about the error below, and below an embedding are indices; "
-                "it can have bp, frozen, stop, or a rule that routes errors, as dfa"
-            )
         return None
 
     def unscalable(self) -> str | None:

@@ -198,6 +198,11 @@ class FeedbackRule(Rule):
 
     def unsupported(self, info: WeightInfo) -> str | None:
         reason = super().unsupported(info)
+        if reason is None and info.op == "embedding" and self.passes_error and self.trains_weight:
+            return (
+                f"rule '{self.name}' is about the error below, and below an embedding are indices; "
+                "it can have bp, frozen, stop, or a rule that routes errors, as dfa"
+            )
         if reason is None and self.watched_share() and info.op not in WATCHED_OPS:
             return f"activity_loss() sees the inputs of {', '.join(WATCHED_OPS)}, not of {info.op}"
         return reason

@@ -8,18 +8,13 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from fxbio.ops.functional import Backward
 from fxbio.rules.feedback_rule import FeedbackRule
 from fxbio.rules.weight_info import WeightInfo
-from fxbio.runtime.local_losses import check_can_learn
 from fxbio.runtime.sharding import gathered
 from fxbio.semantics.error_routing import Unit
-from fxbio.tensors.grad_mode import differentiated
 
 __all__ = [
-    "BINDING",
     "FEEDBACK_PREFIX",
-    "UPDATES",
     "BoundWeight",
     "Delivery",
     "Installation",
@@ -28,20 +23,12 @@ __all__ = [
     "Routes",
     "Targets",
     "added_names",
-    "binding_of",
     "resolve_attribute",
 ]
-
-BINDING = "_fxbio_binding"
-"""Attribute of a rewritten module that holds its ``ModuleBinding``."""
 
 FEEDBACK_PREFIX = "fxbio_feedback_"
 """Feedback of a rewritten module, be it a buffer or a parameter, is called by this and a number.
 Where a rule both draws and learns, the drawn part has ``_drawn`` behind it."""
-
-UPDATES = "_fxbio_updates"
-"""Attribute of a rewritten module with the number of updates that its weights have had, if its
-feedback depends on that."""
 
 
 @dataclass(frozen=True)
@@ -90,15 +77,6 @@ class BoundWeight:
         """Whether anything of its feedback is kept in the module."""
         return self.feedback is not None or self.learned is not None
 
-    def backward(self, module: nn.Module) -> Backward:
-        """The backward path with the module's current feedback."""
-        if self.learned is None:
-            return Backward(self.spec, self.scale, self.drawn(module))
-        if not differentiated():
-            return Backward(self.spec, self.scale, None)  # nobody will go back
-        check_can_learn(module, self)
-        return Backward(self.spec, self.scale, self.path(module))
-
     def path(self, module: nn.Module) -> Tensor | None:
         """The drawn part of the feedback weight, or what is made of it and the learned part."""
         drawn = self.drawn(module)
@@ -120,11 +98,6 @@ class BoundWeight:
         """One of the parameters that the weight is computed from."""
         value: Tensor = resolve_attribute(module, source)
         return value
-
-    def updates(self, module: nn.Module) -> int:
-        """Number of updates that the weights of the module have had."""
-        count: int = getattr(module, UPDATES)
-        return count
 
     @property
     def has_history(self) -> bool:
@@ -211,12 +184,6 @@ def added_names(binding: ModuleBinding) -> tuple[str, ...]:
     """Attributes of a rewritten module that the stock one does not have."""
     feedback = (name for w in binding.weights for name in (w.feedback, w.learned))
     return (*(name for name in feedback if name is not None), *binding.attached)
-
-
-def binding_of(module: nn.Module) -> ModuleBinding:
-    """What is rewritten in a module so far; an empty binding if nothing is."""
-    binding: ModuleBinding = vars(module).get(BINDING, ModuleBinding(()))
-    return binding
 
 
 def resolve_attribute(module: nn.Module, path: str) -> Any:

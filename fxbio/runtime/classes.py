@@ -6,14 +6,16 @@ subclass made here, and ``revert`` exchanges it back. The subclass carries the n
 
 from __future__ import annotations
 
+import copy
 import copyreg
 import pickle
 from typing import Any
 
 from torch import nn
 
-from fxbio.runtime.binding import BINDING, ModuleBinding, added_names, binding_of
+from fxbio.runtime.binding import ModuleBinding, added_names
 from fxbio.runtime.leaf import LEAF_FORWARDS
+from fxbio.runtime.module_state import STATE, ModuleState, binding_of, state_of
 from fxbio.runtime.routed_forward import MarkForward, RouteForward
 from fxbio.runtime.scope import ScopeForward
 from fxbio.runtime.target_forward import TargetForward
@@ -51,13 +53,18 @@ class BoundModule:
 
     def __setstate__(self, state: Any) -> None:
         super().__setstate__(state)  # type: ignore[misc]
+        own = copy.copy(state_of(self))  # type: ignore[arg-type]  # a shallow copy counts for itself
+        object.__setattr__(self, STATE, own)
         track_updates(self)  # type: ignore[arg-type]
 
 
 def bind_module(module: nn.Module, binding: ModuleBinding) -> None:
     """Make a module run the rules of a binding from its next call on."""
     module.__class__ = stock_class(module)  # it may be bound already, by another pass
-    object.__setattr__(module, BINDING, binding)
+    if STATE in vars(module):
+        state_of(module).binding = binding
+    else:
+        object.__setattr__(module, STATE, ModuleState(binding))
     module.__class__ = bound_class(type(module), _forwards_for(module, binding))
     track_updates(module)
 
@@ -68,7 +75,7 @@ def unbind_module(module: nn.Module) -> None:
     for name in added_names(binding_of(module)):
         delattr(module, name)
     module.__class__ = stock_class(module)
-    delattr(module, BINDING)
+    delattr(module, STATE)
 
 
 def is_bound(module: object) -> bool:

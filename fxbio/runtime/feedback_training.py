@@ -10,7 +10,8 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils._pytree import tree_leaves
 
 from fxbio.errors import ModelError
-from fxbio.runtime.binding import ModuleBinding, binding_of
+from fxbio.runtime.binding import ModuleBinding
+from fxbio.runtime.module_state import binding_of
 from fxbio.runtime.target_forward import TargetForward
 from fxbio.runtime.target_scope import RunningBlock, TargetScope, run_again
 from fxbio.target_propagation.block_target import BlockTarget

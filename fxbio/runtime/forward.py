@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fxbio.runtime.binding import ModuleBinding
+from fxbio.runtime.module_state import ModuleState
 
 __all__ = ["Forward"]
 
@@ -19,4 +20,8 @@ else:
 class Forward(Owner):
     """Mixin in front of the user's class, which ``super()`` leads to."""
 
-    _fxbio_binding: ModuleBinding
+    _fxbio_state: ModuleState
+
+    @property
+    def _fxbio_binding(self) -> ModuleBinding:
+        return self._fxbio_state.binding

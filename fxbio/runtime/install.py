@@ -15,11 +15,11 @@ from fxbio.runtime.binding import (
     Installation,
     ModuleBinding,
     added_names,
-    binding_of,
     resolve_attribute,
 )
 from fxbio.runtime.classes import bind_module, is_bound, stock_class, unbind_module
 from fxbio.runtime.loading import accept_stock_checkpoints, forget_checkpoints
+from fxbio.runtime.module_state import binding_of
 from fxbio.runtime.sharding import gathered
 from fxbio.runtime.structure_changes import parameters_behind
 from fxbio.target_propagation.block_target import BlockTarget

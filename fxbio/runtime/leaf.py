@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx
 
 from fxbio.ops.functional import Backward, conv, conv_transpose, linear
+from fxbio.runtime.backward_path import backward_path
 from fxbio.runtime.forward import Forward
 from fxbio.runtime.retrace import record_as_leaf
 from fxbio.runtime.structure_changes import check_unchanged
@@ -28,7 +29,7 @@ class LeafForward(Forward):
         check_unchanged(self, weight)
         if differentiated():
             count_writes(self)
-        return weight.backward(self)
+        return backward_path(self, weight)
 
 
 class LinearForward(LeafForward):

@@ -17,13 +17,11 @@ import torch
 from torch import nn
 
 from fxbio.rules.seeding import feedback_generator
-from fxbio.runtime.binding import BoundWeight, added_names, binding_of
+from fxbio.runtime.binding import BoundWeight, added_names
+from fxbio.runtime.module_state import STATE, binding_of, state_of
 from fxbio.runtime.updates import follows_updates, track_updates
 
 __all__ = ["accept_stock_checkpoints", "forget_checkpoints"]
-
-_LACKING = "_fxbio_lacking"
-"""Attribute of a module while a checkpoint is loaded that lacks something it carries."""
 
 
 class _Addition(NamedTuple):
@@ -48,7 +46,6 @@ def accept_stock_checkpoints(model: nn.Module) -> None:
 def forget_checkpoints(model: nn.Module) -> None:
     """Undo ``accept_stock_checkpoints``."""
     for module in model.modules():
-        vars(module).pop(_LACKING, None)
         for hooks in (module._load_state_dict_pre_hooks, module._load_state_dict_post_hooks):
             for key, hook in [*hooks.items()]:
                 if getattr(hook, "hook", hook) in (_before_loading, _after_loading):
@@ -86,15 +83,18 @@ def _before_loading(
         missing.extend(each.key for each in lacking)
     for each in lacking:
         state[each.key] = each.value
-        vars(each.home).setdefault(_LACKING, {})[each.name] = missing
+        state_of(each.home).lacking[each.name] = missing
 
 
 def _after_loading(module: nn.Module, incompatible: Any) -> None:
     track_updates(module)  # loading is no update, and may have exchanged the parameters
-    lacking = vars(module).pop(_LACKING, {})
-    for bound in binding_of(module).weights:
+    if STATE not in vars(module):  # it only holds rewritten modules
+        return
+    state = state_of(module)
+    lacking, state.lacking = state.lacking, {}
+    for bound in state.binding.weights:
         # The list of missing keys is that of one load: another may have failed half-way.
-        if lacking.get(bound.feedback) is incompatible.missing_keys:
+        if bound.feedback and lacking.get(bound.feedback) is incompatible.missing_keys:
             _draw_again(module, bound)
 
 

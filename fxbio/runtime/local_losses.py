@@ -15,7 +15,6 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterator
 from functools import partial
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -24,11 +23,10 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from fxbio.errors import ModelError
 from fxbio.rules.seeding import feedback_generator
+from fxbio.runtime.binding import BoundWeight
+from fxbio.runtime.module_state import state_of
 from fxbio.runtime.sharding import gathered
 from fxbio.runtime.stepping import after_backward
-
-if TYPE_CHECKING:
-    from fxbio.runtime.binding import BoundWeight
 
 __all__ = [
     "attach_losses",
@@ -38,9 +36,6 @@ __all__ = [
     "detach_losses",
     "local_gradient",
 ]
-
-_PASSES = "_fxbio_passes"
-"""Attribute of a module: backward passes since the last update, by the name of the parameter."""
 
 _hooked: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
 """The handle of the hook of each parameter that has one; modules may share a parameter."""
@@ -63,7 +58,6 @@ def detach_losses(module: nn.Module, weights: tuple[BoundWeight, ...]) -> None:
         handle: RemovableHandle | None = _hooked.pop(parameter, None)
         if handle is not None:
             handle.remove()
-    vars(module).pop(_PASSES, None)
 
 
 def averages_itself(parameter: Tensor) -> bool:
@@ -73,7 +67,7 @@ def averages_itself(parameter: Tensor) -> bool:
 
 def begin_update(module: nn.Module) -> None:
     """Take the next backward pass for the first since an update of the weights."""
-    vars(module)[_PASSES] = {}
+    state_of(module).passes = {}
 
 
 @torch.no_grad()
@@ -175,12 +169,12 @@ def _taught_gradient(
     if getattr(module, bound.learned) is not parameter:
         raise _not_own(bound)
     before = _accumulated(parameter)
-    passes: dict[str, int] = vars(module)[_PASSES]
-    done = 0 if before is None else passes.get(bound.learned, 0)
+    state = state_of(module)
+    done = 0 if before is None else state.passes.get(bound.learned, 0)
     if before is not None and done and not before.any():
         done = 0  # gradients that were set to zero are those of no earlier pass
-    passes[bound.learned] = done + 1
-    local = local_gradient(module, bound, "noise", bound.updates(module))
+    state.passes[bound.learned] = done + 1
+    local = local_gradient(module, bound, "noise", state.updates)
     total = gradient if local is None else gradient + local
     return total if before is None or not done else (total - before).to(total.dtype) / (done + 1)
 

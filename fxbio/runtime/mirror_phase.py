@@ -7,9 +7,10 @@ from torch import Tensor, nn
 
 from fxbio.errors import ModelError
 from fxbio.rules.weight_mirror import WeightMirror
-from fxbio.runtime.binding import BoundWeight, binding_of
+from fxbio.runtime.binding import BoundWeight
 from fxbio.runtime.install import bound_modules
 from fxbio.runtime.local_losses import local_gradient
+from fxbio.runtime.module_state import binding_of, state_of
 from fxbio.runtime.sharding import fill, gathered
 from fxbio.runtime.updates import renew
 
@@ -48,7 +49,7 @@ def mirror(model: nn.Module, steps: int = 1) -> None:
 
 
 def _step(module: nn.Module, bound: BoundWeight, step: int) -> None:
-    gradient = local_gradient(module, bound, f"mirror:{step}", bound.updates(module))
+    gradient = local_gradient(module, bound, f"mirror:{step}", state_of(module).updates)
     assert gradient is not None
     feedback = _feedback(module, bound)
     fill(feedback, gathered(feedback) - gradient)

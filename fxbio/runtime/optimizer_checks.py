@@ -15,12 +15,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from fxbio.errors import FxbioWarning, ModelError
-from fxbio.runtime.binding import BoundWeight, binding_of
+from fxbio.runtime.binding import BoundWeight
+from fxbio.runtime.module_state import binding_of, state_of
 
-__all__ = ["check_optimizer", "forget_optimizers"]
-
-_SEEN = "_fxbio_optimizers"
-"""Attribute of a module: what is known of each learned feedback, by the name of the parameter."""
+__all__ = ["check_optimizer"]
 
 _SECOND_MOMENTS = frozenset(
     ("exp_avg_sq", "exp_inf", "square_avg", "sum", "prev", "row_var", "col_var", "variance")
@@ -59,7 +57,7 @@ def _first_met(
     held: set[int], module: nn.Module
 ) -> Iterator[tuple[BoundWeight, Tensor, list[Tensor]]]:
     """The tied feedback that this optimizer is the first to train, with the weights it is of."""
-    seen: dict[str, Any] = vars(module).setdefault(_SEEN, {})
+    seen = state_of(module).optimizers
     for bound, name, feedback in _learning(module):
         if seen.get(name) == _TRAINED:
             continue
@@ -73,11 +71,6 @@ def _first_met(
         if not trained.isdisjoint(seen.setdefault(name, set())):
             raise _untrained(bound)
         seen[name] |= trained
-
-
-def forget_optimizers(module: nn.Module) -> None:
-    """Undo what ``check_optimizer`` keeps on a module."""
-    vars(module).pop(_SEEN, None)
 
 
 def _learning(module: nn.Module) -> Iterator[tuple[BoundWeight, str, Tensor]]:

@@ -16,9 +16,11 @@ from torch.utils._pytree import tree_map_only
 
 from fxbio.errors import UnreachableWeightError
 from fxbio.ops.functional import Backward
-from fxbio.runtime.binding import BoundWeight, ModuleBinding, resolve_attribute
+from fxbio.runtime.backward_path import backward_path
+from fxbio.runtime.binding import BoundWeight, resolve_attribute
 from fxbio.runtime.forward import Forward
 from fxbio.runtime.mixtures import Mixtures
+from fxbio.runtime.module_state import binding_of
 from fxbio.runtime.retrace import proxy_in, record_as_leaf
 from fxbio.runtime.structure_changes import check_unchanged
 from fxbio.runtime.updates import count_writes
@@ -62,7 +64,7 @@ class RuleScope(TorchFunctionMode):
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
-        binding: ModuleBinding = module._fxbio_binding  # type: ignore[assignment]
+        binding = binding_of(module)
         self._module = module
         self._weights = binding.weights
         self._known: dict[Tensor, _Known] = {}  # a tensor hashes by identity
@@ -71,7 +73,7 @@ class RuleScope(TorchFunctionMode):
             self._add_weight(weight)
 
     def _add_weight(self, weight: BoundWeight) -> None:
-        feedback = weight.backward(self._module).feedback
+        feedback = backward_path(self._module, weight).feedback
         for name in weight.constants:
             self._remember(resolve_attribute(self._module, name), None, None)
         if weight.sources == (weight.attribute,):
@@ -127,7 +129,7 @@ class RuleScope(TorchFunctionMode):
             return Backward(weight.spec, weight.scale, known.feedback)
         for other in self._weights:
             if other.stored and other.shape == tensor.shape:
-                return other.backward(self._module)
+                return backward_path(self._module, other)
         raise UnreachableWeightError(
             f"{weight.weight} is applied in a shape that capture did not see: "
             f"{tuple(tensor.shape)}",

@@ -14,7 +14,6 @@ from __future__ import annotations
 import warnings
 import weakref
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
 
@@ -24,9 +23,10 @@ from torch.optim import Optimizer
 
 from fxbio.errors import FxbioWarning, ModelError
 from fxbio.rules.seeding import feedback_generator
-from fxbio.runtime.binding import UPDATES, BoundWeight, binding_of, resolve_attribute
+from fxbio.runtime.binding import BoundWeight, resolve_attribute
 from fxbio.runtime.local_losses import attach_losses, begin_update, detach_losses
-from fxbio.runtime.optimizer_checks import check_optimizer, forget_optimizers
+from fxbio.runtime.module_state import Watch, binding_of, state_of
+from fxbio.runtime.optimizer_checks import check_optimizer
 from fxbio.runtime.sharding import fill, gathered
 from fxbio.runtime.stepping import Step, after_backward, report_steps
 from fxbio.tensors.grad_mode import is_examined
@@ -47,33 +47,8 @@ _ASCENTS = 8
 """Fewer writes than this between two steps of an optimizer are parts of its update, as in SAM."""
 
 
-@dataclass
-class _Watch:
-    """What is known of the updates of one module, besides their number."""
-
-    stepped: weakref.WeakSet[Optimizer] = field(default_factory=weakref.WeakSet)
-    """Optimizers that made a part of the last update."""
-    moved: set[int] = field(default_factory=set)
-    """Ids of the parameters that they moved."""
-    optimized: bool = False
-    """Whether an optimizer of torch has ever moved them."""
-    weights_moved: bool = False
-    """Whether it was the weights themselves, and not their feedback alone."""
-    versions: dict[int, int] | None = None
-    """Of the tensors that its weights are made of, by their ids, at the last forward or step."""
-    by_hand: int = 0
-    """Updates that were counted without an optimizer."""
-    written: int = 0
-    """Forwards that met written weights since the last step of an optimizer."""
-    forwards: int = 0
-    """Differentiated forwards since the last update."""
-    sample: Tensor | None = None
-    """Some entries of a weight as they were then."""
-    unfinished: dict[str, Tensor] = field(default_factory=dict)
-    """Feedback as it was before the last update, if another optimizer may move its weight too."""
-
-
-_tracked: weakref.WeakKeyDictionary[nn.Module, _Watch] = weakref.WeakKeyDictionary()
+_tracked: weakref.WeakKeyDictionary[nn.Module, None] = weakref.WeakKeyDictionary()
+"""Modules whose feedback depends on their updates, in an order that all ranks have in common."""
 _reported = [False]
 """Whether steps of optimizers are reported."""
 
@@ -96,10 +71,9 @@ def track_updates(module: nn.Module) -> None:
     weights = binding_of(module).weights
     if not any(_follows(weight) for weight in weights):
         return
-    if not hasattr(module, UPDATES):
-        object.__setattr__(module, UPDATES, 0)
     attach_losses(module, weights)
-    _tracked[module] = _Watch()
+    state_of(module).watch = Watch()
+    _tracked[module] = None
     _generation[0] += 1
     if not _reported[0]:
         _reported[0] = True
@@ -113,8 +87,6 @@ def forget_updates(module: nn.Module) -> None:
     del _tracked[module]
     _generation[0] += 1
     detach_losses(module, binding_of(module).weights)
-    forget_optimizers(module)
-    delattr(module, UPDATES)
 
 
 def count_update(model: nn.Module) -> None:
@@ -137,7 +109,7 @@ def count_update(model: nn.Module) -> None:
             help="rules that learn, redraw or refresh their feedback count updates: fxbio rules",
         )
     for module in modules:
-        _tracked[module].versions = _versions(module)
+        _watch_of(module).versions = _versions(module)
         advance_feedback(module)
 
 
@@ -145,9 +117,9 @@ def count_writes(module: nn.Module) -> None:
     """Count an update that no optimizer made, at the beginning of a differentiated forward."""
     if torch.compiler.is_compiling() or is_examined():  # compilers do not see versions of tensors
         return
-    watch = _tracked.get(module)
-    if watch is None:
+    if module not in _tracked:
         return
+    watch = _watch_of(module)
     versions = _versions(module)
     before, watch.versions = watch.versions, versions
     if before is None or all(before.get(key, now) == now for key, now in versions.items()):
@@ -166,7 +138,13 @@ def follows_updates(module: nn.Module) -> bool:
     return module in _tracked
 
 
-def _compare_values(module: nn.Module, watch: _Watch) -> None:
+def _watch_of(module: nn.Module) -> Watch:
+    watch = state_of(module).watch
+    assert watch is not None
+    return watch
+
+
+def _compare_values(module: nn.Module, watch: Watch) -> None:
     """Warn where weights change in a way that leaves no trace.
 
     They are compared at the fourth forward without an update, the eighth, the sixteenth, …
@@ -205,9 +183,8 @@ def advance_feedback(module: nn.Module, moved: set[int] | None = None) -> None:
         module: that follows updates.
         moved: ids of the parameters that have moved so far, if others of it may follow.
     """
-    count: int = getattr(module, UPDATES) + 1
-    object.__setattr__(module, UPDATES, count)
-    watch = _tracked[module]
+    state_of(module).updates += 1
+    watch = _watch_of(module)
     watch.forwards, watch.sample, watch.unfinished = 0, None, {}
     begin_update(module)
     for weight, turn in _due(module):
@@ -219,7 +196,7 @@ def advance_feedback(module: nn.Module, moved: set[int] | None = None) -> None:
 @torch.no_grad()
 def _renew_again(module: nn.Module, moved: set[int]) -> None:
     """Renew what an update renewed before another optimizer made its part of it."""
-    unfinished = _tracked[module].unfinished
+    unfinished = _watch_of(module).unfinished
     for weight, turn in _due(module):
         sources = (weight.parameter(module, source) for source in weight.sources)
         if weight.feedback in unfinished and any(id(p) in moved for p in sources):
@@ -229,7 +206,7 @@ def _renew_again(module: nn.Module, moved: set[int]) -> None:
 
 def _due(module: nn.Module) -> Iterator[tuple[BoundWeight, int]]:
     """The weights whose feedback the last update renews, with the number of that turn."""
-    count: int = getattr(module, UPDATES)
+    count = state_of(module).updates
     for weight, period in _renewed(module):
         if count % period == 0:
             yield weight, count // period
@@ -243,7 +220,7 @@ def _has_moved(module: nn.Module, weight: BoundWeight, moved: set[int]) -> bool:
 
 def redraw_counts(model: nn.Module) -> dict[str, int]:
     """Updates counted so far by the path of each rewritten module that counts; for checkpoints."""
-    return {path: getattr(m, UPDATES) for path, m in model.named_modules() if m in _tracked}
+    return {path: state_of(m).updates for path, m in model.named_modules() if m in _tracked}
 
 
 def set_redraw_counts(model: nn.Module, counts: dict[str, int]) -> None:
@@ -257,8 +234,8 @@ def set_redraw_counts(model: nn.Module, counts: dict[str, int]) -> None:
     modules = {path: m for path, m in model.named_modules() if m in _tracked}
     for path, count in counts.items():
         module = modules[path]
-        before: int = getattr(module, UPDATES)
-        object.__setattr__(module, UPDATES, count)
+        state = state_of(module)
+        before, state.updates = state.updates, count
         for weight, period in _renewed(module):
             if not weight.has_history and count // period != before // period:
                 renew(module, weight, count // period)
@@ -291,7 +268,7 @@ def _after_step(step: Step) -> None:
     if parts:
         after_backward(partial(_count_step, step.optimizer, held, parts))
     for module in known:
-        _tracked[module].versions = _versions(module)  # an optimizer wrote what was written
+        _watch_of(module).versions = _versions(module)  # an optimizer wrote what was written
 
 
 def _held_by(optimizer: Optimizer) -> tuple[set[int], list[nn.Module]]:
@@ -318,10 +295,10 @@ def _count_step(
 
 def _count_part(module: nn.Module, optimizer: Optimizer, moved: set[int]) -> None:
     """Count the step of an optimizer, unless it is another part of an update that was counted."""
-    watch = _tracked[module]
+    watch = _watch_of(module)
     if not watch.optimized:  # what was written before it stepped was no update: SAM's ascent
         watch.optimized = True
-        object.__setattr__(module, UPDATES, getattr(module, UPDATES) - watch.by_hand)
+        state_of(module).updates -= watch.by_hand
     if watch.stepped and optimizer not in watch.stepped and watch.moved.isdisjoint(moved):
         watch.stepped.add(optimizer)
         watch.moved |= moved
@@ -340,7 +317,7 @@ def _trained(module: nn.Module) -> Iterator[Tensor]:
 
 def _moved_by(step: Step, held: set[int], module: nn.Module) -> set[int]:
     """Ids of the weights that a step has moved, or of feedback of weights that none ever moved."""
-    watch, weights = _tracked[module], binding_of(module).weights
+    watch, weights = _watch_of(module), binding_of(module).weights
     moved = {id(p) for p in _moving(module) if id(p) in held and step.moved(p)}
     if moved or watch.weights_moved:
         watch.weights_moved = True

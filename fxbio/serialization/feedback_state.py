@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from fxbio.errors import RecordError
 from fxbio.rules import FeedbackRule
-from fxbio.runtime.binding import BINDING, BoundWeight, binding_of
+from fxbio.runtime.binding import BoundWeight
 from fxbio.runtime.install import bound_modules
+from fxbio.runtime.module_state import binding_of, state_of
 
 __all__ = ["digests", "irreproducible", "restore", "scales"]
 
@@ -90,4 +91,4 @@ def restore(model: nn.Module, saved_scales: dict[str, float], saved: dict[str, T
     for path, module in bound_modules(model):
         binding = binding_of(module)
         weights = tuple(replace(w, scale=saved_scales[_key(path, w)]) for w in binding.weights)
-        object.__setattr__(module, BINDING, replace(binding, weights=weights))
+        state_of(module).binding = replace(binding, weights=weights)

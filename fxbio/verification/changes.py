@@ -8,8 +8,8 @@ from torch import nn
 
 from fxbio.policy.assignment import Assignment
 from fxbio.policy.plan import Plan
-from fxbio.runtime.binding import binding_of
 from fxbio.runtime.classes import is_bound
+from fxbio.runtime.module_state import binding_of
 from fxbio.runtime.structure_changes import CHANGE_AND_REPEAT, change_of
 from fxbio.verification.result import SiteVerdict
 

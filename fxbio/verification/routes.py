@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fxbio.policy.assignment import Assignment
 from fxbio.policy.plan import Plan
-from fxbio.runtime.binding import binding_of
+from fxbio.runtime.module_state import binding_of
 from fxbio.semantics.error_routing import Unit
 from fxbio.verification.probe import Arrival, Delivered
 from fxbio.verification.result import SiteVerdict

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 import fxbio
-from fxbio.runtime.binding import BINDING
 from fxbio.runtime.install import bound_modules
+from fxbio.runtime.module_state import binding_of
 from tests.battery.cases import CASES, Case
 from tests.battery.modules import Model
 from tests.battery.rules import OF_TABLES, RULES, RuleLine
@@ -196,7 +196,7 @@ def feedback_parts(model: nn.Module) -> dict[str, Parts]:
     """What is stored of each feedback, by the name of the weight."""
     found = {}
     for path, module in bound_modules(model):
-        for bound in getattr(module, BINDING).weights:
+        for bound in binding_of(module).weights:
             drawn: Any = None if bound.feedback is None else getattr(module, bound.feedback)
             learned = None if bound.learned is None else f"{path}.{bound.learned}".lstrip(".")
             found[bound.weight] = Parts(drawn, learned, bound.shape, bound.scale)

@@ -18,7 +18,7 @@ from fxbio.passes import base as pass_base
 from fxbio.passes import registry
 from fxbio.passes.registry import make_pass, register_pass
 from fxbio.policy import Policy
-from fxbio.rules import Rule, rule
+from fxbio.rules import FeedbackRule, rule
 from fxbio.rules import base as rule_registry
 from fxbio.rules.spec import format_spec, parse_spec
 from fxbio.study.read_study import load_study
@@ -84,7 +84,7 @@ def own_names(monkeypatch: pytest.MonkeyPatch) -> None:
 
     @rule("own")
     @dataclass(frozen=True)
-    class Own(Rule):
+    class Own(FeedbackRule):
         value: Any = 0
 
     @register_pass("own-pass")

@@ -10,7 +10,7 @@ import pytest
 
 from fxbio.errors import ConfigError, FxbioError, PolicyError, RuleError
 from fxbio.policy import Policy
-from fxbio.rules import Rule, make_rule, rule
+from fxbio.rules import FeedbackRule, make_rule, rule
 from fxbio.rules import base as rule_registry
 from fxbio.study.read_study import load_study
 from tests.policy.toy import policy
@@ -91,16 +91,16 @@ def any_options(monkeypatch: pytest.MonkeyPatch) -> None:
 
     fields = {option: Any for _, option, _ in BLAMED}
     body = {"__annotations__": fields, "__module__": __name__, **dict.fromkeys(fields)}
-    rule("any-options")(dataclass(frozen=True)(type("AnyOptions", (Rule,), body)))
+    rule("any-options")(dataclass(frozen=True)(type("AnyOptions", (FeedbackRule,), body)))
 
 
 @pytest.mark.parametrize(
     ("blamed", "underlined"), [("option='gain', ", "0"), ("", "picky")], ids=["named", "unnamed"]
 )
 def test_a_users_rule_says_which_option_it_means(blamed: str, underlined: str) -> None:
-    space: dict[str, Any] = {"Rule": Rule, "RuleError": RuleError, "__name__": __name__}
+    space: dict[str, Any] = {"FeedbackRule": FeedbackRule, "RuleError": RuleError, "__name__": __name__}
     exec(
-        "class Picky(Rule):\n"
+        "class Picky(FeedbackRule):\n"
         "    gain: float = 1.0\n"
         "    def __post_init__(self):\n"
         f"        if not self.gain: raise RuleError('gain is nothing', {blamed}help='more')\n",
@@ -121,7 +121,7 @@ def own_rule(monkeypatch: pytest.MonkeyPatch) -> None:
 
     @rule("own")
     @dataclass(frozen=True)
-    class Own(Rule):
+    class Own(FeedbackRule):
         gain: float
         steps: int = 1
         loud: bool = False

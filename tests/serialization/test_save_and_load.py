@@ -17,8 +17,8 @@ from torch import nn
 import fxbio
 from fxbio.errors import ModelError, RecordError
 from fxbio.rules import base as rules_registry
-from fxbio.runtime.binding import BINDING
 from fxbio.runtime.install import bound_modules
+from fxbio.runtime.module_state import STATE
 from fxbio.serialization.feedback_state import digests, scales
 from fxbio.serialization.record import RECORD, ModelSource
 from tests.routes import nets as routes
@@ -447,7 +447,7 @@ def state(model: nn.Module) -> dict[str, Any]:
     for path, module in model.named_modules():
         found[path] = (type(module), list(vars(module)), list(module._buffers))
         assert not module._non_persistent_buffers_set
-        assert BINDING not in vars(module)
+        assert STATE not in vars(module)
     return found
 
 

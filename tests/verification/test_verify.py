@@ -21,8 +21,8 @@ from fxbio.errors import ModelError, UnreachableWeightError, VerificationError
 from fxbio.ops.functional import Backward
 from fxbio.passes import DEFAULT_PIPELINE
 from fxbio.rules import make_rule
-from fxbio.runtime.binding import BINDING
 from fxbio.runtime.classes import unbind_module
+from fxbio.runtime.module_state import binding_of, state_of
 from fxbio.serialization.record import RECORD
 from fxbio.verification.oracle import oracle_gradients, stock_output
 from fxbio.verification.result import SiteVerdict
@@ -188,9 +188,9 @@ def test_an_altered_op_fails(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(("rule", "learns"), [("bp", True), ("frozen", False)])
 def test_a_binding_with_another_rule_fails(rule: str, learns: bool) -> None:
     model = made()
-    binding = getattr(model.second, BINDING)
+    binding = binding_of(model.second)
     broken = replace(binding.weights[0], rule=make_rule(rule), feedback=None)
-    object.__setattr__(model.second, BINDING, replace(binding, weights=(broken,)))
+    state_of(model.second).binding = replace(binding, weights=(broken,))
     found = fxbio.verify(model)
     assert not found.ok
     assert found.idle == ("second",)

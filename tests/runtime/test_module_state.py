@@ -1,4 +1,4 @@
-"""What a rewritten module carries of its rule, and what is left of it in copies."""
+"""The state of a rewritten module: its rule, its counts, and what copies have of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from torch import nn
 
 import fxbio
 from fxbio.rules import make_rule
-from fxbio.runtime.binding import BoundWeight, binding_of
+from fxbio.runtime.binding import BoundWeight
+from fxbio.runtime.module_state import STATE, binding_of, state_of
 
 RULES: dict[str, dict[str, Any]] = {
     "usf": {"magnitude": 0.5},
@@ -70,3 +71,43 @@ def test_the_path_of_a_rule_survives_copies(rule: str) -> None:
             expected = learned if drawn is None else (drawn.mT @ learned).squeeze(0)
             torch.testing.assert_close(matrices[name], expected)
             assert torch.equal(again[name], matrices[name])
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_all_that_a_module_carries_besides_tensors_is_one_object(rule: str) -> None:
+    """Whatever it has gone through: steps, loads of stock checkpoints, and copies."""
+    model = transformed(rule)
+    train(model, steps=2)
+    stock = {name: value for name, value in model.state_dict().items() if "fxbio" not in name}
+    model.load_state_dict(stock)
+    for found in (model, copy.deepcopy(model), pickled(model)):
+        for module in (found[0], found[2]):
+            kept = {name for name in vars(module) if "fxbio" in name}
+            assert kept == {STATE}
+            assert not state_of(module).lacking
+    fxbio.revert(model)
+    assert not any("fxbio" in name for module in model for name in vars(module))
+
+
+def train(model: nn.Module, steps: int) -> None:
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, weight_decay=0.1)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        model(torch.ones(1, 3)).sum().backward()
+        optimizer.step()
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickled])
+def test_copies_count_updates_each_for_itself(copied: Any) -> None:
+    model = transformed("brsf")
+    train(model, steps=2)
+    layer = copied(model[0])
+    twin = nn.Sequential(layer, nn.ReLU(), nn.Linear(4, 2))
+    assert [state_of(m).updates for m in (model[0], layer)] == [2, 2]
+    fxbio.count_update(twin)
+    assert [state_of(m).updates for m in (model[0], layer)] == [2, 3]
+    fxbio.count_update(model)
+    fxbio.count_update(model)
+    assert [state_of(m).updates for m in (model[0], layer)] == [4, 3]
+    assert fxbio.redraw_counts(model) == {"0": 4, "2": 4}
+    assert fxbio.redraw_counts(twin) == {"0": 3}
