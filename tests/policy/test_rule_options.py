@@ -98,7 +98,15 @@ def any_options(monkeypatch: pytest.MonkeyPatch) -> None:
     ("blamed", "underlined"), [("option='gain', ", "0"), ("", "picky")], ids=["named", "unnamed"]
 )
 def test_a_users_rule_says_which_option_it_means(blamed: str, underlined: str) -> None:
-    space: dict[str, Any] = {"FeedbackRule": FeedbackRule, "RuleError": RuleError, "__name__": __name__}
+    space: dict[str, Any] = {
+        "FeedbackRule": FeedbackRule,
+        "RuleError": RuleError,
+        "__name__": __name__,
+    }
+        "FeedbackRule": FeedbackRule,
+        "RuleError": RuleError,
+        "__name__": __name__,
+    }
     exec(
         "class Picky(FeedbackRule):\n"
         "    gain: float = 1.0\n"
