@@ -103,10 +103,6 @@ def test_a_users_rule_says_which_option_it_means(blamed: str, underlined: str) -
         "RuleError": RuleError,
         "__name__": __name__,
     }
-        "FeedbackRule": FeedbackRule,
-        "RuleError": RuleError,
-        "__name__": __name__,
-    }
     exec(
         "class Picky(FeedbackRule):\n"
         "    gain: float = 1.0\n"
