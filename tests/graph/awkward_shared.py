@@ -58,9 +58,9 @@ class OfTokens(nn.Module):
         return tokens()
 
 
-@awkward("body linear", "head linear")
+@awkward("embed embedding", "body linear", "head linear")
 class TiedAsModule(OfTokens):
-    """The head holds the table of the embedding; the look-up is no use of it as a weight."""
+    """The head holds the table of the embedding; each use is a site of its own."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class TiedAsModule(OfTokens):
         return self.head(self.body(self.embed(x)).tanh())
 
 
-@awkward("body linear", "embed linear <root>")
+@awkward("embed embedding", "body linear", "embed#1 linear <root>")
 class TiedAsFunction(OfTokens):
     def __init__(self) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ class TiedAsFunction(OfTokens):
         return F.linear(self.body(self.embed(x)).tanh(), self.embed.weight)
 
 
-@awkward("body linear", "embed matmul <root>")
+@awkward("embed embedding", "body linear", "embed#1 matmul <root>")
 class TiedAsProduct(OfTokens):
     def __init__(self) -> None:
         super().__init__()

@@ -48,7 +48,7 @@ What `fxbio.transform` with `default: feedback-alignment` does to whole zoos of 
 |---|---|
 | weights applied | parameters that the dispatcher sees in linear operations of an eager pass |
 | accounted for | those that the plan lists, with a rule or the reason why there is none |
-| sites, ruled | uses of weights, and those that run the rule; without scales of norms |
+| sites, ruled | uses of weights, and those that run the rule; without norms and embeddings |
 | one graph | the whole forward is one fx graph; else its parts between eager code are |
 | witness | in a watched pass every planned rule ran, and no ruled weight without its rule |
 | forward | outputs bitwise those of the original model |

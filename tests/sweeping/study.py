@@ -36,7 +36,7 @@ class Outcome:
     missing: list[str] = field(default_factory=list)
     """Those of them that are neither in a site nor in an unreachable part."""
     sites: int = 0
-    """Uses of weights, scales of norms not counted."""
+    """Uses of weights, scales of norms and look-ups not counted."""
     ruled: int = 0
     """Sites that run feedback alignment."""
     unreachable: dict[str, int] = field(default_factory=dict)
@@ -95,7 +95,7 @@ def _captured(candidates: Iterator[Candidate]) -> tuple[Candidate, fxbio.ModelGr
 
 
 def _count(outcome: Outcome, candidate: Candidate, graph: fxbio.ModelGraph) -> None:
-    sites = [site for site in graph.sites if site.op != "norm"]
+    sites = [site for site in graph.sites if site.multiplies]
     reached = [site for site in sites if site.unreachable is None]
     outcome.sites, outcome.ruled = len(sites), len(reached)
     for site in sites:
