@@ -11,6 +11,7 @@ from pathlib import Path
 from fxbio.study.cells import Cell, make_cells
 from fxbio.study.cluster import ClusterName, open_cluster
 from fxbio.study.cluster_jobs import check_records, run_on_cluster
+from fxbio.study.plots import plots_missing
 from fxbio.study.preview import plan_lines
 from fxbio.study.read_study import Study, load_study
 from fxbio.study.rows import Row, append_row, read_rows, repair_rows
@@ -65,6 +66,9 @@ def ablate(
         tell(line)
     if there is not None:
         tell(there.told(jobs))
+    missing = plots_missing()
+    if missing is not None:
+        tell(f"note: {missing}")
     if dry_run:
         tell("nothing was written")
         return summarise(index, read_rows(folder.rows)[0])

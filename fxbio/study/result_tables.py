@@ -13,10 +13,12 @@ if TYPE_CHECKING:
     from fxbio.study.summary import StudyResults
 
 __all__ = [
+    "AS_BASE",
     "LEGEND",
+    "Line",
+    "Notation",
     "Table",
     "csv_text",
-    "delta_text",
     "latex",
     "tables",
 ]
@@ -55,6 +57,40 @@ LEGEND = (
 
 
 @dataclass(frozen=True)
+class Notation:
+    """How values of a metric are written: as they are, or in percent."""
+
+    name: str
+    """Of the metric."""
+    percent: bool = False
+
+    @property
+    def metric(self) -> str:
+        """The heading of a column, the title of an axis."""
+        return f"{self.name} (%)" if self.percent else self.name
+
+    def scaled(self, value: float) -> float:
+        """In the unit of the heading."""
+        return 100 * value if self.percent else value
+
+    def spread(self, mean: float | None, std: float | None) -> str:
+        """A mean with its deviation, where there are any."""
+        if mean is None:
+            return ""
+        return self._number(mean) if std is None else f"{self._number(mean)} ± {self._number(std)}"
+
+    def delta(self, delta: float | None) -> str:
+        """A difference with its sign; what rounds to zero has a plus."""
+        if delta is None:
+            return ""
+        digits = 2 if self.percent else 4
+        return f"{round(self.scaled(delta), digits) + 0.0:+.{digits}f}"
+
+    def _number(self, value: float) -> str:
+        return f"{self.scaled(value):.{2 if self.percent else 4}f}"
+
+
+@dataclass(frozen=True)
 class Table:
     """The results of an axis in words."""
 
@@ -66,17 +102,16 @@ class Table:
     """The base heads them, for its numbers are what the others are compared with."""
 
 
-def tables(results: StudyResults) -> list[Table]:
+def tables(results: StudyResults, *, percent: bool = False) -> list[Table]:
     """A table for each axis; columns that nothing stands in are left out."""
-    axes = results.axes() or {"base": []}
-    return [
-        _table(name, results.index.metric, [results.base, *lines]) for name, lines in axes.items()
-    ]
+    axes, notation = results.axes() or {"base": []}, Notation(results.index.metric, percent)
+    return [_table(name, notation, [results.base, *lines]) for name, lines in axes.items()]
 
 
-def _table(name: str, metric: str, lines: Sequence[Line]) -> Table:
-    headings = ("cell", "rule", metric, "Δ to base", "n", "steps", "angle", "note")
-    columns = zip(headings, _NUMBERS, *map(_cells, lines), strict=True)
+def _table(name: str, notation: Notation, lines: Sequence[Line]) -> Table:
+    headings = ("cell", "rule", notation.metric, "Δ to base", "n", "steps", "angle", "note")
+    cells = (_cells(line, notation) for line in lines)
+    columns = zip(headings, _NUMBERS, *cells, strict=True)
     shown = [column for column in columns if any(column[2:])]
     names, numbers, *rows = zip(*shown, strict=True)
     return Table(name, names, numbers, tuple(rows))
@@ -85,22 +120,17 @@ def _table(name: str, metric: str, lines: Sequence[Line]) -> Table:
 _NUMBERS = (False, False, True, True, True, True, True, False)
 
 
-def _cells(line: Line) -> tuple[str, ...]:
+def _cells(line: Line, notation: Notation) -> tuple[str, ...]:
     return (
         line.unit,
         line.rule,
-        _with_spread(line.mean, line.std),
-        delta_text(line.delta),
+        notation.spread(line.mean, line.std),
+        notation.delta(line.delta),
         str(line.n),
         "" if line.steps is None else str(line.steps),
         "" if line.angle is None else f"{line.angle:.1f}°",
         line.note,
     )
-
-
-def delta_text(delta: float | None) -> str:
-    """A difference with its sign; what rounds to zero has a plus."""
-    return "" if delta is None else f"{round(delta, 4) + 0.0:+.4f}"
 
 
 def csv_text(results: StudyResults) -> str:
@@ -117,24 +147,23 @@ def _csv_cell(value: object) -> object:
     return f"'{value}" if is_formula else value
 
 
-def latex(results: StudyResults) -> str:
-    r"""A ``tabular`` for each axis, to be put into ``\begin{table}``."""
+def latex(results: StudyResults, *, percent: bool = False) -> str:
+    r"""A ``table`` for each axis, with caption and label, to be put in with ``\input``."""
     preamble = "% \\usepackage{booktabs}\n"
-    parts = (_latex_table(results.index.name, table) for table in tables(results))
+    parts = (_latex_table(results, table) for table in tables(results, percent=percent))
     return "\n".join([preamble, *parts])
 
 
-def _with_spread(mean: float | None, std: float | None) -> str:
-    if mean is None:
-        return ""
-    return f"{mean:.4f}" if std is None else f"{mean:.4f} ± {std:.4f}"
-
-
-def _latex_table(study: str, table: Table) -> str:
+def _latex_table(results: StudyResults, table: Table) -> str:
     columns = "".join("r" if number else "l" for number in table.numbers)
+    caption = f"{table.name}. {results.caption()}; mean ± sample standard deviation."
+    label = "-".join(re.findall(r"[A-Za-z0-9]+", f"{results.index.name} {table.name}"))
     return "\n".join(
         [
-            "% " + " ".join(f"{study}: {table.name}".split()),  # a comment ends with its line
+            r"\begin{table}[t]",
+            r"\centering",
+            rf"\caption{{{_latex_text(caption)}}}",
+            rf"\label{{tab:{label}}}",
             rf"\begin{{tabular}}{{{columns}}}",
             r"\toprule",
             _latex_row(table.headings),
@@ -142,6 +171,7 @@ def _latex_table(study: str, table: Table) -> str:
             *map(_latex_row, table.rows),
             r"\bottomrule",
             r"\end{tabular}",
+            r"\end{table}",
             "",
         ]
     )

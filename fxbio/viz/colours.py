@@ -12,15 +12,16 @@ _USUAL = {
     "fa": "#e08a00",
     "frsf": "#12a07a",
     "brsf": "#3fb0d8",
-    "dfa": "#d4512b",
+    "dfa": "#5838fa",
     "kp": "#8f9a1f",
     "dtp": "#a35bc4",
     "dgl": "#c94f8c",
     "stop": "#b0323f",
 }
-"""The rules met most often look the same in every picture."""
+"""The rules met most often look the same in every picture. ``dfa`` is far from the red of weight
+transport, for colour-blind eyes too."""
 
-PALETTE = (*_USUAL.values(), "#5b6ee1", "#6f9e3a", "#b07a4a", "#4aa3a2", "#d07ab8", "#8a6d3b")
+PALETTE = (*_USUAL.values(), "#d4512b", "#6f9e3a", "#b07a4a", "#4aa3a2", "#d07ab8", "#8a6d3b")
 """Of middle brightness, for light and for dark ground."""
 
 NEUTRAL = "#7d8590"

@@ -7,12 +7,11 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from fxbio.viz.colours import NEUTRAL
-from fxbio.viz.words import shortened
 
 if TYPE_CHECKING:
     from fxbio.viz.picture import Picture
 
-__all__ = ["legend"]
+__all__ = ["legend", "shortened"]
 
 _ROW, _SAMPLE, _LETTER, _MONO = 20, 26, 5.6, 7.4
 _LONGEST = 70
@@ -90,3 +89,8 @@ def _lines(picture: Picture) -> Iterator[tuple[str, str, float]]:
 
 def _swatch(colour: str) -> str:
     return f'<rect x="0" y="-6" width="18" height="12" rx="3" fill="{colour}"/>'
+
+
+def shortened(text: str, room: int) -> str:
+    """A text of at most so many characters, without its end where it is longer."""
+    return text if len(text) <= room else f"{text[: room - 1]}…"

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from fxbio.viz.colours import NEUTRAL
 from fxbio.viz.layout import Layout, Point, Rect, lay_out
-from fxbio.viz.legend import legend
-from fxbio.viz.words import shortened, shortened_path
+from fxbio.viz.legend import legend, shortened
 
 if TYPE_CHECKING:
     from fxbio.viz.picture import Edge, Node, Passage, Picture
@@ -174,7 +173,7 @@ def _texts(node: Node, rect: Rect) -> Iterator[str]:
     middle = rect.middle[1]
     room = _TITLE_ROOM - (_BADGE_ROOM if node.repeat > 1 else 0)
     yield f"<title>{escape(node.title)}</title>"
-    yield _text(rect.x + 17, middle - 4, shortened_path(node.title, room), "path")
+    yield _text(rect.x + 17, middle - 4, _shortened_path(node.title, room), "path")
     yield _text(rect.x + 17, middle + 12, shortened(node.subtitle, _SUBTITLE_ROOM), "soft small")
     if node.repeat > 1:
         yield _text(rect.right - 12, middle - 3, f"× {node.repeat}", "head", "end")
@@ -232,3 +231,12 @@ def _at(point: Point) -> str:
 def _n(value: float) -> str:
     """A number as short as it can be."""
     return f"{value:.1f}".removesuffix(".0")
+
+
+def _shortened_path(path: str, room: int) -> str:
+    """A path of at most so many characters: the last segments tell the most."""
+    if len(path) <= room:
+        return path
+    rest = path[len(path) - room + 1 :]
+    head, dot, tail = rest.partition(".")
+    return f"…{tail if dot and len(head) < room // 3 else rest}"

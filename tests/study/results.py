@@ -1,13 +1,17 @@
-"""Results of a study with two axes, and numbers that can be worked out by hand."""
+"""Results of a study with two axes, and runs, with numbers that can be worked out by hand."""
 
 from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
 
 from fxbio.study.cells import Cell
 from fxbio.study.rows import Row
 from fxbio.study.study_folder import Index
 from fxbio.study.summary import StudyResults, summarise
 
-__all__ = ["index", "results", "row"]
+__all__ = ["aligned", "index", "results", "row", "write_lines", "write_run"]
 
 
 def row(run: str, seed: int, value: float, **others: object) -> Row:
@@ -35,3 +39,30 @@ def results() -> StudyResults:
         row("each/b/fa", 0, 0.1, state="diverged", error="not finite"),
     ]
     return summarise(index(), {found.key: found for found in rows})
+
+
+def write_run(run: Path, epochs: int, steps: int = 10, alignment: bool = True) -> None:
+    """A run whose metric goes from 0 to 1, whose loss is 10 above the epoch, and whose B turns."""
+    run.mkdir(parents=True)
+    train = [
+        {"kind": "train", "step": step, "epoch": step / steps, "loss": 10 + step / steps}
+        for step in range(1, epochs * steps + 1)
+    ]
+    evaluations = [
+        {"kind": "eval", "step": e * steps, "epoch": e, "loss": 0.5, "top1": e / epochs}
+        for e in range(1, epochs + 1)
+    ]
+    write_lines(run / "metrics.jsonl", [*train, *evaluations])
+    if alignment:
+        write_lines(
+            run / "alignment.jsonl", [aligned(e * steps, "a", 90 - e) for e in range(epochs)]
+        )
+
+
+def aligned(step: int, site: str, angle: float | None, valid: bool = True) -> dict[str, object]:
+    cosine = math.cos(math.radians(angle or 0.0))
+    return dict(step=step, site=site, weight_angle=angle, gradient_cosine=cosine, valid=valid)
+
+
+def write_lines(path: Path, lines: list[dict[str, object]]) -> None:
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))

@@ -83,12 +83,16 @@ def test_pages_and_plots(tmp_path: Path, name: str) -> None:
     for path in plots:
         root = ElementTree.parse(path).getroot()
         assert {element.tag.rpartition("}")[2] for element in root.iter()} <= SHAPES
+        links = [e.attrib[key] for e in root.iter() for key in e.attrib if key.endswith("href")]
+        assert all(re.match(r"#\w+$|data:image/png;base64,", link) for link in links)
+        styles = ["".join(e.itertext()) for e in root.iter() if e.tag.endswith("style")]
+        assert all(re.fullmatch(r"[\w\s*{}:;',-]+", style) for style in styles)
     notebook = Page(results._repr_html_())
     assert not {"script", "img"} & notebook.tags
     assert name in notebook.said
 
 
-SHAPES = {"svg", "title", "rect", "text", "tspan", "line", "path", "polygon", "circle", "g"}
+SHAPES = {"svg", "title", "style", "defs", "clipPath", "g", "path", "rect", "text", "use", "image"}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -104,7 +108,19 @@ def number(text: str) -> bool:
     return re.fullmatch(r"[+-]?\d+(\.\d+)?(e[+-]\d+)?", text) is not None
 
 
-COMMANDS = {"begin", "end", "toprule", "midrule", "bottomrule", "pm", "Delta", "circ"}
+COMMANDS = {
+    "centering",
+    "caption",
+    "label",
+    "begin",
+    "end",
+    "toprule",
+    "midrule",
+    "bottomrule",
+    "pm",
+    "Delta",
+    "circ",
+}
 ESCAPES = {"textbackslash", "textasciitilde", "textasciicircum"}
 
 

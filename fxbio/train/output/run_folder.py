@@ -10,7 +10,7 @@ from typing import Literal
 from fxbio.errors import ConfigError
 from fxbio.files.atomic_file import WrongPlaceError, write_whole
 
-__all__ = ["Resume", "RunFolder", "make_folder", "write_text"]
+__all__ = ["Resume", "RunFolder", "make_folder", "write_bytes", "write_text"]
 
 Resume = Literal["no", "auto"] | Path
 """``auto`` continues from the newest checkpoint of the folder, if there is one."""
@@ -112,7 +112,16 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         ConfigError: when something that is no file stands in its place.
     """
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """The same for data.
+
+    Raises:
+        ConfigError: as for ``write_text``.
+    """
     try:
-        write_whole(path, text)
+        write_whole(path, data)
     except WrongPlaceError as error:
         raise ConfigError(f"'{path}' cannot be written: {error}") from error
