@@ -57,7 +57,7 @@ def _served(ops: Sequence[str]) -> str:
     from fxbio.site import OP_KINDS
 
     missing = [op for op in OP_KINDS if op not in ops]
-    if len(missing) < 2:
-        return " but ".join(["all", *missing])
+    if len(missing) <= 2:
+        return f"all but {' and '.join(missing)}" if missing else "all"
     kinds = {op.rstrip("d").rstrip("123"): op for op in ops}
     return ", ".join(kind if op == kind else f"{kind}1d-3d" for kind, op in kinds.items())

@@ -44,7 +44,7 @@ def test_the_table_says_what_each_rule_needs() -> None:
     lines = {line.split(",")[0].split()[0]: line for line in invoke().stdout.splitlines()[2:]}
     assert "weights" in lines["bp"]
     assert "signs" in lines["usf"]
-    assert "all but norm" in lines["dtp"]
+    assert "all but norm and embedding" in lines["dtp"]
     assert "linear, conv1d-3d" in lines["aa"]
     assert "a parameter of the size of W" in lines["kp"]
     assert "fxbio.train_feedback" in lines["l-drl"]

@@ -352,10 +352,9 @@ def test_going_on_in_a_foreign_run_builds_the_own_recipe(
     assert evaluate_run(trained.path, trained.checkpoints / "last.pt", data=source()).step == 5
 
 
-def test_a_study_measures_no_feedback_of_a_foreign_run(
+def test_a_study_builds_no_model_of_a_foreign_run_that_is_done(
     trained: RunFolder, here: Path, marker: Path
 ) -> None:
     foreign(trained, "reference", f"{here}/code.py")
     row = run_cell(CellRun("cell", 0, here))  # the run says that it is done
-    assert (row.state, marker.exists()) == ("failed", False)
-    assert "was not written by you" in (row.error or "")
+    assert (row.state, marker.exists()) == ("done", False)  # its figures are read, nothing is run
