@@ -37,18 +37,20 @@ def _marks(lowered: LoweredGraph) -> dict[str, list[Mark]]:
     """What each module says of its inputs and outputs to the scopes around it."""
     marks: dict[str, list[Mark]] = {}
 
-    def add(path: str, *events: str) -> None:
+    def add(path: str, why: str, *events: str) -> None:
         known = marks.setdefault(path, [])
-        known += [m for m in (Mark(event, path) for event in events) if m not in known]
+        told = {mark.event for mark in known}
+        known += [Mark(event, path, why) for event in events if event not in told]
 
-    for unit in lowered.units:
-        add(unit, ENTER, LEAVE)
+    for name, unit in lowered.units.items():
+        add(name, f"its error is routed, decided by {unit.decided_by}", ENTER, LEAVE)
     for source in filter(None, lowered.source_paths):
-        add(source, SOURCE)
-    for begin in lowered.begins:
-        add(begin, ENTER, LEAVE)
+        add(source, f"its error is sent to {', '.join(lowered.units)}", SOURCE)
+    for begin, inverse in lowered.begins.items():
+        target = lowered.modules[inverse]
+        add(begin, f"a block begins, decided by {getattr(target, 'decided_by', '')}", ENTER, LEAVE)
     for end in lowered.target_ends:
-        add(end, ENTER)
+        add(end, "the last block that learns from targets ends at its input", ENTER)
     return marks
 
 

@@ -113,6 +113,8 @@ class Mark:
     """``enter``, ``leave`` or ``source``."""
     name: str
     """Path of the module."""
+    why: str = ""
+    """What needs it, with the line of the policy, for messages."""
 
 
 class Delivery(NamedTuple):

@@ -18,6 +18,11 @@ from fxbio.runtime.binding import (
     resolve_attribute,
 )
 from fxbio.runtime.classes import bind_module, is_bound, stock_class, unbind_module
+from fxbio.runtime.exchanged_layers import (
+    forget_exchanges,
+    tolerating_exchanges,
+    watch_exchanges,
+)
 from fxbio.runtime.loading import accept_stock_checkpoints, forget_checkpoints
 from fxbio.runtime.module_state import binding_of
 from fxbio.runtime.sharding import gathered
@@ -55,6 +60,7 @@ def install(model: nn.Module, installation: Installation, *, persist: bool) -> N
             undo.pop_all()
     leave_to_each_rank(model, _same_on_every_rank(installation))
     accept_stock_checkpoints(model)
+    watch_exchanges()
 
 
 def _same_on_every_rank(installation: Installation) -> list[str]:
@@ -124,6 +130,7 @@ def _device_and_dtype(module: nn.Module, binding: ModuleBinding) -> Tensor:
 def uninstall(model: nn.Module) -> None:
     """Give every module its own class back, in place; trained weights stay as they are."""
     forget_checkpoints(model)
+    forget_exchanges(model)
     feedback = set()
     for path, module in bound_modules(model):
         binding = binding_of(module)
@@ -164,7 +171,7 @@ def backprop(model: nn.Module) -> Iterator[None]:
     try:
         for module, _ in bound:
             module.__class__ = stock_class(module)
-        with learning(frozen):
+        with learning(frozen), tolerating_exchanges(model):
             yield
     finally:
         for module, cls in bound:
