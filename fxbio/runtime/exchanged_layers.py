@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn.modules.module import register_module_module_registration_hook
 
 from fxbio.errors import UnreachableWeightError
-from fxbio.runtime.binding import binding_of
+from fxbio.runtime.module_state import binding_of
 from fxbio.runtime.structure_changes import CHANGE_AND_REPEAT
 from fxbio.tensors.grad_mode import differentiated, is_examined
 
