@@ -20,7 +20,7 @@ RULES += ("sa", "wm")
 OF_LAYERS = ("aa", "ia")
 """Rules that serve linear layers and convolutions only."""
 ROUTED = ("dfa", "drtp", "dgl")
-TARGETS = ("tp", "dtp", "drl", "sdtp", "ao-sdtp")
+TARGETS = ("tp", "dtp", "drl", "l-drl", "sdtp", "ao-sdtp")
 
 
 class Blocks(nn.Module):
