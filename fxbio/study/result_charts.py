@@ -32,6 +32,8 @@ __all__ = ["Results", "curve", "heat_map"]
 
 _LEAST = 0.005
 """Delta that gets the full colour where all are smaller: noise is not painted in red."""
+_MOST = 1e300
+"""And the largest that gets one: matplotlib doubles ranges, which must stay finite."""
 _NONE = "#eceff2"
 _LINE, _PAD, _TITLE, _BAR = 0.31, 0.22, 0.9, 2.6
 """Height of a line of text in a cell, what is around all of them, what the title of the rows and
@@ -194,7 +196,8 @@ def _painted(axes: Axes, results: Results) -> QuadMesh:
     for line in results.lines:
         if line.delta is not None:
             deltas[units.index(line.unit), rules.index(line.rule)] = scaled(line.delta)
-    largest = max([_LEAST, *(abs(line.delta) for line in results.lines if line.delta is not None)])
+    found = (abs(line.delta) for line in results.lines if line.delta is not None)
+    largest = min(_MOST, max([_LEAST, *found]))
     return axes.pcolormesh(
         np.ma.masked_invalid(deltas),
         cmap=colormaps["RdBu"].with_extremes(bad=_NONE),

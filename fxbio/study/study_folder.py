@@ -68,6 +68,8 @@ class StudyFolder:
             index = from_json(read_json(self.index), Index)
             if not index.cells or index.cells[0].run != BASE:
                 raise ValueError("its first cell is not the base")
+            if not index.seeds:
+                raise ValueError("it has no seeds")
             for cell in index.cells:
                 _check_place(cell)
             return index

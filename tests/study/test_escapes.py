@@ -175,6 +175,13 @@ def test_a_study_without_its_base_is_damaged(tmp_path: Path, cells: object) -> N
             road(tmp_path)
 
 
+def test_a_study_without_seeds_is_damaged(tmp_path: Path) -> None:
+    damage(tmp_path, lambda content: content.update(seeds=[]))
+    for road in (load_results, lambda folder: StudyFolder(folder).check(index())):
+        with pytest.raises(RecordError, match="it has no seeds"):
+            road(tmp_path)
+
+
 def damage(folder: Path, edit: Any) -> None:
     StudyFolder(folder).write(index(), "", "<svg/>")
     content = json.loads((folder / "study.json").read_text())

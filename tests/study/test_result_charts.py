@@ -171,3 +171,11 @@ def test_names_are_no_formulas(name: str) -> None:
     axes = drawn(heat_map(found, 17))
     shown = " ".join(name.replace("\x07", " ").split())
     assert axes.get_ylabel() == axes.get_yticklabels()[0].get_text() == shown
+
+
+@pytest.mark.parametrize("mean", [1e308, -1e308])
+def test_the_largest_numbers_are_drawn(mean: float) -> None:
+    figure = heat_map(results(line("a", "fa", mean), line("b", "fa", 0.5)), 8.5)
+    figure.canvas.draw()
+    mesh: Any = figure.axes[0].collections[0]
+    assert (mesh.norm.vmin, mesh.norm.vmax) == (-1e300, 1e300)

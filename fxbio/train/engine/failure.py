@@ -36,7 +36,10 @@ def set_up(world: World, stop: StopFlag) -> Iterator[None]:
         if stop.signal is not None:  # imports and models may make another error of it
             raise StoppedEarly(stop.signal) from error
         stop.hold()  # torchrun is going to end this process too, which is no reason of its own
-        raise _in_words(error, world) from error
+        explained = _in_words(error, world)
+        if explained is error:
+            raise  # as its own cause it would hold the model, and so the connections, for long
+        raise explained from error
 
 
 @contextmanager
@@ -53,6 +56,8 @@ def status_of_failures(trainer: TrainerState, outputs: Outputs) -> Iterator[None
         asked_wrongly = isinstance(explained, FxbioError) and not isinstance(explained, TrainError)
         with suppress(OSError, FolderLostError):  # the disk may be full
             outputs.tell_status("failed", trainer, _text(explained), 2 if asked_wrongly else 1)
+        if explained is error:
+            raise
         raise explained from error
     finally:
         outputs.close()
