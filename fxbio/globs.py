@@ -157,7 +157,7 @@ def suggest_paths(glob: str, paths: Iterable[str]) -> list[str]:
     if any(glob_matches(glob, module) for module in modules):
         return [f"'{glob}' holds sites below it, not in itself: write '{glob}.**'"]
     segments = glob.split(".")
-    for kept in reversed(range(len(segments))):
+    for kept in reversed(range(_reachable(segments, modules))):
         parent = ".".join(segments[:kept])
         names = _names_below(parent, modules)
         if names:
@@ -165,6 +165,17 @@ def suggest_paths(glob: str, paths: Iterable[str]) -> list[str]:
             place = f"below '{parent}'" if parent else "at the top of the model"
             return [*([guess] if guess else []), f"{place} there is: {_shortened(names)}"]
     return []
+
+
+def _reachable(segments: list[str], modules: list[str]) -> int:
+    """Number of leading segments that are worth a look: no path is longer than the deepest one."""
+    deepest = max((module.count(".") + 1 for module in modules), default=0)
+    named = 0
+    for position, segment in enumerate(segments):
+        named += segment != "**"
+        if named > deepest + 1 or (segment == "**" and segments[position - 1 : position] == ["**"]):
+            return position
+    return len(segments)
 
 
 def _prefixes(path: str) -> list[str]:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+import fxbio.globs
 from fxbio.errors import PolicyError
 from fxbio.globs import glob_fault, glob_matches, regex_fault, suggest_paths
 from fxbio.policy import Policy
@@ -127,3 +128,19 @@ def test_so_many_choices_that_trying_them_takes_forever_are_refused(regex: str) 
 )
 def test_regular_expressions_as_people_write_them_are_taken(regex: str) -> None:
     assert regex_fault(regex) is None
+
+
+@pytest.mark.parametrize("segments", [["a"] * 20_000, ["**"] * 20_000, ["**", "backbone"] * 10_000])
+def test_long_globs_are_looked_at_as_deep_as_the_model_is(
+    segments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_at: list[str] = []
+    names_below = fxbio.globs._names_below
+
+    def counted(parent: str, modules: list[str]) -> list[str]:
+        looked_at.append(parent)
+        return names_below(parent, modules)
+
+    monkeypatch.setattr(fxbio.globs, "_names_below", counted)
+    suggest_paths(".".join([*segments, "x"]), PATHS)
+    assert len(looked_at) < 20
