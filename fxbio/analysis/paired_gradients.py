@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fxbio.graph.state_guard import preserved
+from fxbio.graph.state_guard import Snapshot, preserved
 from fxbio.models.inputs import ExampleInputs
 from fxbio.runtime.install import backprop
 from fxbio.serialization.record import record_of
@@ -27,7 +27,7 @@ def rule_pass(
 ) -> tuple[Gradients, list[OpCall]]:
     """Gradients under the rules, and every call of a rule op with the errors that passed it."""
     witness = Witness(model, record_of(model).plan)
-    with preserved(model, vars(inputs)):
+    with preserved(Snapshot(model, vars(inputs))):
         value = loss(witness.run(model, inputs.args, dict(inputs.kwargs)))
         with witness.probe:
             gradients = _gradients(model, value)
@@ -38,7 +38,8 @@ def backprop_pass(
     model: nn.Module, inputs: ExampleInputs, loss: Callable[[Any], Tensor]
 ) -> tuple[Gradients, float]:
     """Gradients of the same model with its rules switched off, and the seconds that they took."""
-    with backprop(model), preserved(model, vars(inputs), watched=False), torch.enable_grad():
+    before = Snapshot(model, vars(inputs))
+    with backprop(model), preserved(before, watched=False), torch.enable_grad():
         began = time.perf_counter()
         gradients = _gradients(model, loss(model(*inputs.args, **inputs.kwargs)))
         return gradients, time.perf_counter() - began

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from fxbio.analysis.tables import TableResult
 from fxbio.errors import ModelError
-from fxbio.graph.state_guard import preserved
+from fxbio.graph.state_guard import Snapshot, preserved
 from fxbio.models.inputs import as_example_inputs
 
 __all__ = ["LayerSimilarity", "Similarity", "linear_cka", "rsa", "similarity"]
@@ -125,7 +125,10 @@ def _outputs(model: nn.Module, inputs: Any, layers: set[str]) -> dict[str, Tenso
     """What layers put out, in order of execution."""
     found: dict[str, Tensor] = {}
     given = as_example_inputs(inputs)
-    with preserved(model, vars(given), training=False), torch.no_grad():  # takes hooks off, too
+    with (
+        preserved(Snapshot(model, vars(given)), training=False),
+        torch.no_grad(),
+    ):  # takes hooks off, too
         for name, module in model.named_modules():
             if name in layers:
                 module.register_forward_hook(partial(_keep, found, name))

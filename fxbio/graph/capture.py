@@ -17,7 +17,7 @@ from fxbio.graph.fake_run import run_fake
 from fxbio.graph.islands import find_islands
 from fxbio.graph.model_graph import ModelGraph
 from fxbio.graph.site_builder import SiteBuilder
-from fxbio.graph.state_guard import preserved
+from fxbio.graph.state_guard import Snapshot, preserved
 from fxbio.graph.taint import WeightTaint
 from fxbio.graph.trace import Recording
 from fxbio.graph.tracer import Recorder
@@ -109,7 +109,7 @@ def run_for_structure(model: nn.Module, inputs: ExampleInputs, run: Callable[[An
         return found[0]
     args, kwargs = tree_map(lambda value: value, (inputs.args, dict(inputs.kwargs)))
     try:
-        with preserved(model, (args, kwargs)):
+        with preserved(Snapshot(model, (args, kwargs))):
             return run(args, kwargs)
     except FxbioError:
         raise

@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_map
 
 from fxbio.errors import CaptureError
 from fxbio.graph.shared_state import SharedState
-from fxbio.graph.state_guard import preserved, state_of
+from fxbio.graph.state_guard import Snapshot, preserved
 from fxbio.models.inputs import ExampleInputs
 from fxbio.source_locations import user_origin
 from fxbio.tensors.nested import tensors_in
@@ -40,11 +40,12 @@ def run_fake(
         what it returned or elsewhere.
     """
     real = (inputs.args, dict(inputs.kwargs))
-    shared = SharedState(state_of(model, real))
+    before = Snapshot(model, real)
+    shared = SharedState(before.objects)
     mode = _TrackedFakeMode()
     found: tuple[R] | None = None
     # Any exception may be the model's reaction to a tensor without values.
-    with preserved(model, real), contextlib.suppress(Exception), _quiet(_LOGGER), mode:
+    with preserved(before), contextlib.suppress(Exception), _quiet(_LOGGER), mode:
         found = (run(*tree_map(mode.faked, real)),)
     mode.closed = True
     if mode.left_any():

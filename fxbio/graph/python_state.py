@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import lru_cache, partial
 from operator import is_
 from types import CellType, FunctionType, MethodType, ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import torch
@@ -56,7 +56,7 @@ def owned_state(roots: Iterable[Any], beyond: Collection[int] = ()) -> Iterator[
     seen: dict[int, Any] = {}
     while open_:
         value = open_.pop()
-        if isinstance(value, _ATOMS) or id(value) in seen or id(value) in beyond:
+        if _kind(value.__class__).is_atom or id(value) in seen or id(value) in beyond:
             continue
         seen[id(value)] = value  # kept, or its id could be handed to another one
         yield value
@@ -65,17 +65,18 @@ def owned_state(roots: Iterable[Any], beyond: Collection[int] = ()) -> Iterator[
 
 def contents(value: Any) -> list[Any]:
     """The objects that one object holds directly."""
-    if isinstance(value, _WRAPPERS):
+    kind = _kind(value.__class__)
+    if kind.is_wrapper:
         return gc.get_referents(value)
     if isinstance(value, FunctionType):
         kept = (value.__closure__, value.__defaults__, value.__kwdefaults__)
         return [*kept, *vars(value).values()]
-    held = list(_attributes(value).values())
-    if isinstance(value, dict):
+    held = list(_attributes(value).values()) if kind.has_state else []
+    if kind.is_dict:
         held += value.values()
-    elif isinstance(value, _SEQUENCES):
+    elif kind.is_sequence:
         held += value
-    elif isinstance(value, Tensor):
+    elif kind.is_tensor:
         hooks = (value._backward_hooks, getattr(value, "_post_accumulate_grad_hooks", None))
         held += [*hooks, value.grad if value.is_leaf else None]
     return held
@@ -95,46 +96,81 @@ def restore_of(value: Any) -> Restore | None:
 
     The object keeps its identity: handles of hooks and closures hold on to it.
     """
+    kind = _kind(value.__class__)
+    if kind.is_special:
+        return _restore_special(value)
+    parts: list[Restore] = []
+    if kind.is_container:
+        parts.append(_restore_items(value))
+    if kind.has_state or isinstance(value, FunctionType):
+        parts += _restore_attributes(value)
+    if len(parts) < 2:
+        return parts[0] if parts else None
+    return partial(_call_all, parts)
+
+
+def _restore_special(value: Any) -> Restore | None:
     if isinstance(value, CellType):
         return partial(_fill_cell, value, _in_cell(value))
     if isinstance(value, torch.Generator):
         return partial(_set_generator, value, value.get_state())
     if isinstance(value, random.Random):
         return partial(value.setstate, value.getstate())
-    if type(value).__module__.startswith("numpy.random"):  # no other object is asked for it
-        bits = getattr(value, "bit_generator", None)
-        return None if bits is None else partial(setattr, bits, "state", bits.state)
-    parts: list[Restore] = []
-    if isinstance(value, dict | list | deque | set):
-        parts.append(_restore_items(value))
-    if isinstance(value, FunctionType) or _has_state(value):
-        parts += _restore_attributes(value)
-    return partial(_call_all, parts) if parts else None
+    bits = getattr(value, "bit_generator", None)
+    return None if bits is None else partial(setattr, bits, "state", bits.state)
 
 
-def _has_state(value: Any) -> bool:
-    """Whether the attributes of an object may be looked into, and put back."""
-    if isinstance(value, _OPEN):
-        return True
-    return not isinstance(value, type | ModuleType) and not is_foreign(type(value))
+class _Kind(NamedTuple):
+    """What is done with the objects of a class: asking each object would take longer."""
+
+    is_atom: bool
+    is_wrapper: bool
+    is_dict: bool
+    is_sequence: bool
+    is_container: bool
+    """Its items may be put back."""
+    is_tensor: bool
+    is_special: bool
+    """Its state is behind functions of its own."""
+    has_state: bool
+    """Its attributes may be looked into, and put back."""
+    slots: tuple[str, ...]
+
+
+@lru_cache(maxsize=1024)
+def _kind(cls: type) -> _Kind:
+    return _Kind(
+        is_atom=issubclass(cls, _ATOMS),
+        is_wrapper=issubclass(cls, _WRAPPERS),
+        is_dict=issubclass(cls, dict),
+        is_sequence=issubclass(cls, _SEQUENCES),
+        is_container=issubclass(cls, dict | list | deque | set),
+        is_tensor=issubclass(cls, Tensor),
+        is_special=issubclass(cls, CellType | torch.Generator | random.Random)
+        or cls.__module__.startswith("numpy.random"),  # no other object is asked for it
+        has_state=issubclass(cls, _OPEN)
+        or (not issubclass(cls, type | ModuleType) and not is_foreign(cls)),
+        slots=_slots_of(cls),
+    )
+
+
+def _slots_of(cls: type) -> tuple[str, ...]:
+    if issubclass(cls, Tensor):
+        return ()
+    names: list[str] = []
+    for base in cls.__mro__:
+        own = vars(base).get("__slots__", ())
+        names += [own] if isinstance(own, str) else own
+    return tuple(name for name in names if not name.startswith("__"))
 
 
 def _attributes(value: Any) -> dict[str, Any]:
-    if not _has_state(value):
-        return {}
     return {**getattr(value, "__dict__", {}), **_slots(value)}
 
 
 def _slots(value: Any) -> dict[str, Any]:
     """What is in the ``__slots__`` of an object, by name."""
-    if isinstance(value, Tensor):
-        return {}
-    names: list[str] = []
-    for base in type(value).__mro__:
-        own = vars(base).get("__slots__", ())
-        names += [own] if isinstance(own, str) else own
-    usual = (name for name in names if not name.startswith("__"))
-    return {name: getattr(value, name, UNSET) for name in usual}
+    return {name: getattr(value, name, UNSET) for name in _kind(value.__class__).slots}
 
 
 def _restore_attributes(value: Any) -> Iterator[Restore]:

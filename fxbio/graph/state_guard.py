@@ -20,7 +20,7 @@ from fxbio.tensors.grad_mode import under_examination
 from fxbio.tensors.nested import tensors_in
 from fxbio.tensors.storages import stored_parts
 
-__all__ = ["outside_inference_mode", "preserved", "state_of"]
+__all__ = ["Snapshot", "outside_inference_mode", "preserved", "state_of"]
 
 _HOOKS_OF_ALL = (
     module_hooks._global_forward_pre_hooks,
@@ -30,10 +30,33 @@ _HOOKS_OF_ALL = (
 )
 
 
+class Snapshot:
+    """The state of a model, of its inputs, of hooks on all modules and of the random generators.
+
+    One serves several passes in a row, for each leaves everything as the snapshot has it.
+
+    Args:
+        model: any module.
+        inputs: what it will be called with, in containers.
+    """
+
+    def __init__(self, model: nn.Module, inputs: Any = ()) -> None:
+        self.model = model
+        self.objects = state_of(model, inputs)
+        tensors = [value for value in self.objects if isinstance(value, Tensor)]
+        self._undo = [*filter(None, map(restore_of, self.objects)), *map(_restore_tensor, tensors)]
+        self._undo += _random_states()
+        self.guard = _WriteGuard(tensors)
+
+    def restore(self) -> None:
+        """Give everything the values that it had."""
+        self.guard.undo()
+        for undo in self._undo:
+            undo()
+
+
 @contextlib.contextmanager
-def preserved(
-    model: nn.Module, inputs: Any = (), *, training: bool = True, watched: bool = True
-) -> Iterator[None]:
+def preserved(before: Snapshot, *, training: bool = True, watched: bool = True) -> Iterator[None]:
     """Training mode inside; outside the model, its inputs and the random state as before.
 
     Put back are attributes and modes; values, gradients and ``requires_grad`` of tensors; and what
@@ -41,34 +64,26 @@ def preserved(
     begins before ``train()`` is called, which in classes of the user may merge or swap weights.
 
     Args:
-        model: any module.
-        inputs: what it will be called with, in containers.
+        before: the state now, which the model will have again.
         training: the mode inside; ``False`` for evaluation mode.
         watched: copy a tensor when it is first written to, so that the others are not copied. A
             dispatch mode watches, under which torch chooses other kernels here and there; without
             it all tensors are copied at once.
     """
-    state = state_of(model, inputs)
-    tensors = [value for value in state if isinstance(value, Tensor)]
-    restore = [*filter(None, map(restore_of, state)), *map(_restore_tensor, tensors)]
-    restore += _random_states()
-    devices = sorted({p.device for p in model.parameters() if p.is_cuda}, key=str)
-    guard = _WriteGuard(tensors)
+    devices = sorted({p.device for p in before.model.parameters() if p.is_cuda}, key=str)
     if not watched:
-        guard.keep_all()
+        before.guard.keep_all()
     try:
         with (
             under_examination(),
             torch.random.fork_rng(devices),
             outside_inference_mode(),
-            guard if watched else _NO_GUARD,
+            before.guard if watched else _NO_GUARD,
         ):
-            model.train() if training else model.eval()
+            before.model.train() if training else before.model.eval()
             yield
     finally:
-        guard.undo()
-        for undo in restore:
-            undo()
+        before.restore()
 
 
 _NO_GUARD = contextlib.nullcontext()
@@ -128,6 +143,8 @@ class _WriteGuard(TorchDispatchMode):
             StorageWeakRef(t.untyped_storage()): t.untyped_storage() for t in _with_values(tensors)
         }
         self._before: dict[StorageWeakRef, torch.UntypedStorage] = {}
+        self._written: set[StorageWeakRef] = set()
+        """Those that may differ from what they were."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -137,19 +154,27 @@ class _WriteGuard(TorchDispatchMode):
 
     def keep_all(self) -> None:
         """Copy every known storage."""
-        self._before = {key: storage.clone() for key, storage in self._known.items()}
+        for key in self._known:
+            self._keep_storage(key)
 
     def _keep(self, tensor: Tensor) -> None:
         key = StorageWeakRef(tensor.untyped_storage())
-        if key in self._known and key not in self._before:
+        if key in self._known and key not in self._written:
             with _disable_current_modes():  # a fake mode would take the copy for its own
-                self._before[key] = self._known[key].clone()
+                self._keep_storage(key)
+
+    def _keep_storage(self, key: StorageWeakRef) -> None:
+        self._written.add(key)
+        if key not in self._before:
+            self._before[key] = self._known[key].clone()
 
     def undo(self) -> None:
         """Write back what differs; the rest may be mapped from a file."""
-        for key, before in self._before.items():
+        for key in self._written:
+            before = self._before[key]
             if not torch.equal(_bytes(self._known[key]), _bytes(before)):
                 self._known[key].copy_(before)
+        self._written.clear()
 
 
 def _bytes(storage: torch.UntypedStorage) -> Tensor:

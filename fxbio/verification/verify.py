@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fxbio.graph.state_guard import outside_inference_mode, preserved
+from fxbio.graph.state_guard import Snapshot, outside_inference_mode, preserved
 from fxbio.models.inputs import as_example_inputs
 from fxbio.ops.labels import unchecked_labels
 from fxbio.policy.assignment import Assignment
@@ -64,14 +64,15 @@ def verify(model: nn.Module, example_inputs: Any = None) -> Verification:
         silent = unbound_weights(model, record.plan)
         return Verification(type(model).__name__, tuple(changed), True, silent, ())
     args, kwargs = inputs.args, dict(inputs.kwargs)
+    before = Snapshot(model, (args, kwargs))
     learning = [(p, p.requires_grad) for p in model.parameters()]
     with backprop(model):
         for parameter, learns in learning:  # torch chooses kernels by it, and so the last digits
             parameter.requires_grad_(learns)
-        expected = _outputs(model, args, kwargs)
-    outputs = _outputs(model, args, kwargs)
+        expected = _outputs(before, args, kwargs)
+    outputs = _outputs(before, args, kwargs)
     witness = Witness(model, record.plan)
-    with preserved(model, (args, kwargs)):
+    with preserved(before):
         for parameter in model.parameters():
             parameter.grad = None
         results = list(tensors_in(witness.run(model, args, kwargs)))
@@ -82,10 +83,10 @@ def verify(model: nn.Module, example_inputs: Any = None) -> Verification:
     return _judge(model, witness, trained, _all_equal(outputs, expected), must_run)
 
 
-def _outputs(model: nn.Module, args: Any, kwargs: Any) -> list[Tensor]:
+def _outputs(before: Snapshot, args: Any, kwargs: Any) -> list[Tensor]:
     """The outputs without a witness, under whom torch chooses other kernels here and there."""
-    with preserved(model, (args, kwargs), watched=False), torch.enable_grad():
-        return [t.detach() for t in tensors_in(model(*args, **kwargs))]
+    with preserved(before, watched=False), torch.enable_grad():
+        return [t.detach() for t in tensors_in(before.model(*args, **kwargs))]
 
 
 def _backward(outputs: list[Tensor]) -> None:
@@ -238,12 +239,19 @@ def _largest_difference(
             missing = want if got is None else got
             worst = max(worst, 0.0 if missing is None else float(missing.abs().max() > 0))
             continue
-        # A difference that is not a number must not pass for none.
-        same = (got == want) | (got.isnan() & want.isnan())
-        difference = (got - want).abs().masked_fill(same, 0.0).nan_to_num(nan=math.inf)
         scale = max(float(want.abs().max()), magnitude(key), torch.finfo(want.dtype).tiny)
-        worst = max(worst, float(difference.max()) / scale)
+        worst = max(worst, _largest_entry(got, want) / scale)
     return worst
+
+
+def _largest_entry(got: Tensor, want: Tensor) -> float:
+    """Largest difference of two entries; infinite where only one is not a number."""
+    difference = (got - want).abs()
+    largest = float(difference.max())
+    if math.isfinite(largest):
+        return largest
+    same = (got == want) | (got.isnan() & want.isnan())  # infinities, too
+    return float(difference.masked_fill(same, 0.0).nan_to_num(nan=math.inf).max())
 
 
 def _compare_with_backprop(

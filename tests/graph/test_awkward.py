@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_map
 import fxbio
 from fxbio.errors import UnreachableWeightError
 from fxbio.graph.capture import run_for_structure
-from fxbio.graph.state_guard import preserved
+from fxbio.graph.state_guard import Snapshot, preserved
 from fxbio.graph.taint import WeightTaint
 from fxbio.models.default_inputs import default_inputs
 from fxbio.models.inputs import ExampleInputs
@@ -203,7 +203,7 @@ def test_a_whole_graph_runs_like_the_model(case: Awkward, model: nn.Module) -> N
     emitted = programs[-1].emitted[""]
     tensors = list(tensors_in((inputs.args, inputs.kwargs)))
     expected, wanted = outputs_and_gradients(model, *inputs.args, **inputs.kwargs)
-    with preserved(model, tensors):
+    with preserved(Snapshot(model, tensors)):
         torch.manual_seed(0)
         found = list(tensors_in(emitted(*(t.clone() for t in tensors))))
         found_gradients = gradients(found, model)
@@ -216,7 +216,7 @@ def test_a_whole_graph_runs_like_the_model(case: Awkward, model: nn.Module) -> N
 def outputs_and_gradients(
     model: nn.Module, *args: Any, **kwargs: Any
 ) -> tuple[list[Tensor], dict[str, Tensor]]:
-    with preserved(model, (args, kwargs)):
+    with preserved(Snapshot(model, (args, kwargs))):
         torch.manual_seed(0)
         outputs = list(tensors_in(model(*args, **kwargs)))
         return [t.detach() for t in outputs], gradients(outputs, model)

@@ -14,7 +14,7 @@ from torch.testing._internal.two_tensor import TwoTensor
 import fxbio
 from fxbio.analysis.similarity import similarity
 from fxbio.errors import ModelError
-from fxbio.graph.state_guard import preserved
+from fxbio.graph.state_guard import Snapshot, preserved
 from fxbio.viz import draw
 
 POLICY = fxbio.Policy.uniform("fa")
@@ -211,7 +211,7 @@ def test_writes_into_wrapped_tensors_are_undone(watched: bool) -> None:
     wrapped = TwoTensor(layer.weight.detach().clone(), layer.weight.detach().clone())
     layer.weight = nn.Parameter(wrapped)
     before = wrapped.a.clone()
-    with preserved(layer, watched=watched), torch.no_grad():
+    with preserved(Snapshot(layer), watched=watched), torch.no_grad():
         layer.weight.add_(1.0)
     assert torch.equal(layer.weight.a, before)
     assert torch.equal(layer.weight.b, before)
@@ -227,7 +227,7 @@ def test_writes_of_a_forward_are_undone(watched: bool) -> None:
 
     layer, x = Clipping(4, 4), inputs()
     weight = layer.weight.detach().clone()
-    with preserved(layer, (x,), watched=watched):
+    with preserved(Snapshot(layer, (x,)), watched=watched):
         layer(x)
     assert torch.equal(layer.weight, weight)
     assert torch.equal(x, inputs())
@@ -302,3 +302,21 @@ def test_inference_mode_around_a_call_does_not_matter(inference: Tensor) -> None
     found = fxbio.alignment(transformed, inference)
     assert all(row.backprop_norm for row in found.rows)
     assert fxbio.audit(transformed, inference).rows
+
+
+def test_one_snapshot_serves_several_passes() -> None:
+    layer, x = nn.Linear(4, 4), inputs()
+    layer.tags = ["first"]
+    weight = layer.weight.detach().clone()
+    before = Snapshot(layer, (x,))
+    for watched in (False, True, True, False):
+        with preserved(before, watched=watched), torch.no_grad():
+            assert torch.equal(layer.weight, weight)
+            assert layer.tags == ["first"]
+            layer.weight.add_(1.0)
+            layer.weight.data.mul_(2.0)
+            layer.tags.append("more")
+            x.zero_()
+    assert torch.equal(layer.weight, weight)
+    assert torch.equal(x, inputs())
+    assert layer.tags == ["first"]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.testing._internal.two_tensor import TwoTensor
 
-from fxbio.graph.state_guard import preserved
+from fxbio.graph.state_guard import Snapshot, preserved
 from fxbio.tensors.storages import storage_key, stored_parts
 from tests.graph.kinds import NESTED, SPARSE, adjacency, sequences
 
@@ -97,7 +97,7 @@ def test_writes_are_undone(kind: str, write: Callable[[Tensor], None], watched: 
     module.register_buffer("held", KINDS[kind]())
     held = module.held
     before, address = values_of(held), [part.data_ptr() for part in stored_parts(held)]
-    with preserved(module, watched=watched), torch.no_grad():
+    with preserved(Snapshot(module), watched=watched), torch.no_grad():
         write(held)
         assert not all(map(torch.equal, values_of(held), before))
     assert all(map(torch.equal, values_of(held), before))
