@@ -104,12 +104,13 @@ def run_for_structure(model: nn.Module, inputs: ExampleInputs, run: Callable[[An
     Raises:
         CaptureError: when the real run raises.
     """
-    found = run_fake(model, inputs, run)
+    before = Snapshot(model, (inputs.args, dict(inputs.kwargs)))
+    found = run_fake(before, inputs, run)
     if found is not None:
         return found[0]
     args, kwargs = tree_map(lambda value: value, (inputs.args, dict(inputs.kwargs)))
     try:
-        with preserved(Snapshot(model, (args, kwargs))):
+        with preserved(before):
             return run(args, kwargs)
     except FxbioError:
         raise

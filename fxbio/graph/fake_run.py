@@ -9,11 +9,13 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-from torch import Tensor, nn
+import torch
+from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._pytree import tree_map
 
 from fxbio.errors import CaptureError
+from fxbio.graph.fake_norms import NormOutputs, norm_outputs
 from fxbio.graph.shared_state import SharedState
 from fxbio.graph.state_guard import Snapshot, preserved
 from fxbio.models.inputs import ExampleInputs
@@ -28,25 +30,28 @@ _LOGGER = logging.getLogger("torch._subclasses.fake_tensor")
 
 
 def run_fake(
-    model: nn.Module, inputs: ExampleInputs, run: Callable[[Any, Any], R]
+    before: Snapshot, inputs: ExampleInputs, run: Callable[[Any, Any], R]
 ) -> tuple[R] | None:
     """Call ``run(args, kwargs)`` on fake inputs.
 
     The code of a user may keep fake tensors: in a cache, a global, an object. They are taken back.
     Where that is not possible they raise a ``CaptureError`` as soon as anything is done with them.
 
+    Args:
+        before: of the model and the inputs.
+        inputs: real ones.
+        run: calls the model.
+
     Returns:
         What it returned; ``None`` where it raised, and where a fake tensor was alive after it, in
         what it returned or elsewhere.
     """
-    real = (inputs.args, dict(inputs.kwargs))
-    before = Snapshot(model, real)
     shared = SharedState(before.objects)
     mode = _TrackedFakeMode()
     found: tuple[R] | None = None
     # Any exception may be the model's reaction to a tensor without values.
     with preserved(before), contextlib.suppress(Exception), _quiet(_LOGGER), mode:
-        found = (run(*tree_map(mode.faked, real)),)
+        found = (run(*tree_map(mode.faked, (inputs.args, dict(inputs.kwargs)))),)
     mode.closed = True
     if mode.left_any():
         found = None
@@ -76,10 +81,26 @@ class _TrackedFakeMode(FakeTensorMode):
         """A tensor without values for one with them; anything else as it is."""
         return self._tracked(self.from_tensor(value)) if isinstance(value, Tensor) else value
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def dispatch(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run an operation; what FakeTensorMode calls for each, and ``__torch_dispatch__`` too."""
         if self.closed:
             raise _left_behind()
-        return self._tracked(super().__torch_dispatch__(func, types, args, kwargs))
+        outputs = norm_outputs(func, args)
+        if outputs is not None:
+            return self._tracked(self._empty(types, args[0], outputs))
+        return self._tracked(super().dispatch(func, types, args, kwargs))
+
+    def _empty(self, types: Any, x: Tensor, outputs: NormOutputs) -> tuple[Tensor, ...]:
+        like, of_shape = torch.ops.aten.empty_like.default, torch.ops.aten.new_empty.default
+        settings = {"memory_format": outputs.memory_format}
+        made = super().dispatch
+        return (
+            made(like, types, (x,), settings),
+            *(
+                made(of_shape, types, (x, outputs.statistics), {"dtype": outputs.dtype})
+                for _ in range(2)
+            ),
+        )
 
     def _tracked(self, out: Any) -> Any:
         self._made += [weakref.ref(tensor) for tensor in tensors_in(out) if self.made(tensor)]
@@ -91,8 +112,10 @@ class _TrackedFakeMode(FakeTensorMode):
 
     def left_any(self) -> bool:
         """Whether something still refers to a tensor; garbage is collected if need be."""
-        if self._any_alive():
-            gc.collect()
+        for generation in range(3):  # what was made is young, and the old take long
+            if not self._any_alive():
+                return False
+            gc.collect(generation)
         return self._any_alive()
 
     def _any_alive(self) -> bool:

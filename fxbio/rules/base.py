@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar, Literal, TypeVar
 
 from fxbio.errors import RuleError, did_you_mean
@@ -96,6 +97,10 @@ class Rule:
 
     def spec(self) -> str:
         """The rule and its options in one line, from which ``parse_spec`` makes it again."""
+        return self._spec
+
+    @cached_property
+    def _spec(self) -> str:
         return format_spec(self.name, self.options())
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -6,7 +6,8 @@ from collections.abc import Hashable, Iterator
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import _disable_current_modes, is_traceable_wrapper_subclass
 from torch.utils.weak import WeakIdRef
@@ -21,6 +22,8 @@ _SPARSE_PARTS = {
     torch.sparse_bsc: ("ccol_indices", "row_indices", "values"),
 }
 """By layout, the methods that give the parts of a sparse tensor."""
+_PLAIN = {Tensor, nn.Parameter, FakeTensor}
+"""Classes that wrap no other tensor: to ask an object takes longer."""
 
 
 def is_sparse(tensor: Tensor) -> bool:
@@ -36,16 +39,16 @@ def stored_parts(tensor: Tensor) -> Iterator[Tensor]:
     wrapper: Any = tensor
     if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
         yield from stored_parts(torch._C._functorch.get_unwrapped(tensor))
-    elif is_traceable_wrapper_subclass(wrapper):
+    elif type(tensor) not in _PLAIN and is_traceable_wrapper_subclass(wrapper):
         names, _ = wrapper.__tensor_flatten__()
         for name in names:
             part = getattr(wrapper, name)
             yield from stored_parts(part) if isinstance(part, Tensor) else ()
-    elif is_sparse(tensor):
-        yield from _inner_parts(tensor, _SPARSE_PARTS[tensor.layout])
+    elif (layout := tensor.layout) in _SPARSE_PARTS:
+        yield from _inner_parts(tensor, _SPARSE_PARTS[layout])
     elif tensor.is_nested:
         yield from _inner_parts(tensor, ("values",))
-    elif tensor.layout is torch.strided:
+    elif layout is torch.strided:
         yield tensor
 
 
