@@ -22,7 +22,7 @@ from fxbio.runtime.binding import resolve_attribute
 from fxbio.runtime.install import bound_modules, feedback_weights
 from fxbio.runtime.module_state import binding_of
 from fxbio.serialization.record import record_of
-from fxbio.verification.oracle import oracle_gradients
+from fxbio.verification.oracle import backprop_errors
 from fxbio.verification.probe import OpCall
 
 __all__ = ["alignment", "feedback_angle"]
@@ -152,9 +152,7 @@ def _error_angle(assignment: Assignment, calls: Iterable[OpCall]) -> float | Non
             or not call.sources & sources
         ):
             continue
-        expected = oracle_gradients(call, call.error, call.weight)
-        for key in call.gradients.keys() - {call.weight_name, "bias", "feedback"}:
-            below = expected[key]
+        for key, below in backprop_errors(call, call.error).items():
             if below is not None:
                 sent.append(call.gradients[key].flatten())
                 wanted.append(below.flatten())

@@ -22,6 +22,7 @@ from fxbio.semantics.op_table import OPERATIONS
 from fxbio.verification.probe import OpCall
 
 __all__ = [
+    "backprop_errors",
     "feedback_in_call",
     "oracle_gradients",
     "replayed_output",
@@ -115,6 +116,23 @@ def oracle_gradients(
     if taught is not None:
         found["feedback"] = _feedback_gradient(call, taught, found[call.weight_name])
     return {key: found.get(key) for key in call.gradients}
+
+
+def backprop_errors(call: OpCall, error: Tensor) -> dict[str, Tensor | None]:
+    """The gradients by the inputs of a call, had it been one of the stock function.
+
+    Args:
+        call: with its arguments.
+        error: gradient of the loss by the output.
+    """
+    given = {k: v.detach() if isinstance(v, Tensor) else v for k, v in call.arguments.items()}
+    leaves = {key: given[key].clone().requires_grad_() for key in call.sent}
+    if not leaves:
+        return {}
+    with torch.enable_grad(), call.autocast:
+        output = _STOCK[call.op.name().split(".")[0]]({**given, **leaves})
+        grads = torch.autograd.grad(output, list(leaves.values()), error, allow_unused=True)
+    return dict(zip(leaves, grads, strict=True))
 
 
 def _ruled_output(call: OpCall, given: Arguments, feedback: Tensor | None) -> Tensor:

@@ -47,6 +47,12 @@ class OpCall:
         value: Tensor = self.arguments[self.weight_name]
         return value
 
+    @property
+    def sent(self) -> dict[str, Tensor]:
+        """The gradients of the inputs: the error that went below."""
+        parameters = (self.weight_name, "bias", "feedback")
+        return {key: value for key, value in self.gradients.items() if key not in parameters}
+
 
 @dataclass
 class Arrival:

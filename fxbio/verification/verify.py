@@ -22,6 +22,7 @@ from fxbio.serialization.record import record_of
 from fxbio.tensors.nested import tensors_in
 from fxbio.verification.changes import changed_sites, failed, unbound_weights
 from fxbio.verification.oracle import (
+    backprop_errors,
     feedback_in_call,
     oracle_gradients,
     replayed_output,
@@ -258,15 +259,13 @@ def _compare_with_backprop(
     call: OpCall, error: Tensor, feedback: Tensor | None
 ) -> tuple[bool | None, bool, float | None]:
     """Whether the error sent below differs from backprop's, whether it should, and by what gain."""
-    below = call.gradients.keys() - {call.weight_name, "bias", "feedback"}
-    sent = {key: call.gradients[key] for key in below}
+    sent = call.sent
     if not sent or feedback is None:
         return None, False, None
-    backprop_sends = oracle_gradients(call, error, call.weight)
+    backprop_sends = backprop_errors(call, error)
     differs = any(
         want is None or not torch.allclose(sent[key], want, rtol=1e-4, atol=0.0)
         for key, want in backprop_sends.items()
-        if key in sent
     )
     return differs, not torch.equal(feedback, call.weight), _gain(sent, backprop_sends)
 
