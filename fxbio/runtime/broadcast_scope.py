@@ -9,9 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map_only
 
 from fxbio.ops.mark import ENTER, LEAVE
@@ -26,6 +24,7 @@ from fxbio.runtime.error_delivery import (
     deliver,
     receive,
 )
+from fxbio.runtime.tensor_scope import TensorScope, operands_in
 from fxbio.semantics.activations import ACTIVATIONS
 from fxbio.semantics.error_routing import CallKind, ErrorRouter, Flow, Unit
 from fxbio.semantics.functions import applies_layer
@@ -33,11 +32,11 @@ from fxbio.semantics.functions import applies_layer
 __all__ = ["BroadcastScope"]
 
 
-class BroadcastScope(TorchFunctionMode, ErrorRouter[Tensor]):
+class BroadcastScope(TensorScope, ErrorRouter[Tensor]):
     """Follows the outputs of marked layers to where they receive."""
 
     def __init__(self, model: nn.Module, routes: Routes) -> None:
-        TorchFunctionMode.__init__(self)
+        TensorScope.__init__(self)
         ErrorRouter.__init__(self, routes.units)
         self.received: list[Received] = []
         """In order of execution."""
@@ -47,11 +46,8 @@ class BroadcastScope(TorchFunctionMode, ErrorRouter[Tensor]):
         self._routes = routes
         self._ran: list[str] = []
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if func is torch.ops.fxbio.mark.default:
-            answer = self._on_mark(*args)
-            return func(*args) if answer is None else answer
+    def on_function(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """Cut what has received, and follow the rest."""
         return self.on_call(
             _kind_of(func, args, kwargs),
             (args, kwargs),
@@ -75,8 +71,8 @@ class BroadcastScope(TorchFunctionMode, ErrorRouter[Tensor]):
             check_frozen(self._routes, name, self._model.get_submodule(name))
         return out
 
-    def _on_mark(self, tensor: Tensor, event: str, name: str) -> Tensor | None:
-        """What goes on from a mark, or ``None`` for one that is not of this scope."""
+    def on_mark(self, tensor: Tensor, event: str, name: str) -> Tensor | None:
+        """Let a unit receive or pass; send the error at a source."""
         if event not in (ENTER, LEAVE):
             return self._at_source(tensor, name)
         if name not in self._routes.units:
@@ -92,13 +88,7 @@ class BroadcastScope(TorchFunctionMode, ErrorRouter[Tensor]):
     # What the values are
 
     def values_in(self, structure: Any) -> Iterator[Tensor]:
-        if isinstance(structure, Tensor):
-            yield structure
-        elif isinstance(structure, tuple | list):
-            for item in structure:
-                yield from self.values_in(item)
-        elif isinstance(structure, dict):
-            yield from self.values_in(list(structure.values()))
+        return operands_in(structure)
 
     def replaced(self, structure: Any, change: Callable[[Tensor], Tensor]) -> Any:
         return tree_map_only(Tensor, change, structure)

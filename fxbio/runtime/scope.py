@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map_only
 
 from fxbio.errors import UnreachableWeightError
@@ -23,6 +22,7 @@ from fxbio.runtime.mixtures import Mixtures
 from fxbio.runtime.module_state import binding_of
 from fxbio.runtime.retrace import proxy_in, record_as_leaf
 from fxbio.runtime.structure_changes import check_unchanged
+from fxbio.runtime.tensor_scope import MARK, TensorScope, operands_in
 from fxbio.runtime.updates import count_writes
 from fxbio.semantics.applied import makes_activation
 from fxbio.semantics.functions import COMPOSITES, LinearCall, match_linear_call
@@ -59,7 +59,7 @@ class _Known:
     """The drawn feedback, in the shape of the tensor; None where there is none, or no longer."""
 
 
-class RuleScope(TorchFunctionMode):
+class RuleScope(TensorScope):
     """Runs the planned rule wherever one of a module's weights is applied."""
 
     def __init__(self, module: nn.Module) -> None:
@@ -86,8 +86,12 @@ class RuleScope(TorchFunctionMode):
             fits = feedback is not None and tensor.shape == feedback.shape
             self._remember(tensor, weight, feedback if fits else None)
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
+    def on_mark(self, tensor: Tensor, event: str, name: str) -> Any:
+        """A call like any other here: it is for the scopes of the whole model to answer."""
+        return self.on_function(MARK, (tensor, event, name), {})
+
+    def on_function(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """Apply a weight under its rule; follow what is made of weights."""
         if func in COMPOSITES:
             with self:
                 return COMPOSITES[func](*args, **kwargs)
@@ -138,14 +142,14 @@ class RuleScope(TorchFunctionMode):
 
     def _follow(self, func: Any, args: Any, kwargs: Any, out: Any) -> None:
         """Remember what is computed from known tensors alone, and its feedback alongside."""
-        operands = giving_values(func, _operands(args) + _operands(tuple(kwargs.values())))
+        operands = giving_values(func, list(operands_in((args, kwargs))))
         found = [self._find(operand) for operand in operands]
         weighty = [known for known in found if known is not None and known.weight is not None]
         if None in found:
             weights = [known.weight for known in weighty if known.weight is not None]
             self._mixtures.note(func, operands, weights, out)
             return
-        results = _operands((out,))
+        results = list(operands_in(out))
         followed = [
             Followed(tuple(operand.shape), known.weight is not None, known.feedback)
             for operand, known in zip(operands, found, strict=True)
@@ -154,7 +158,7 @@ class RuleScope(TorchFunctionMode):
 
         def moved() -> list[Any]:
             given, named = tree_map_only(Tensor, self._twin, (args, kwargs))
-            return _operands((func(*given, **named),))
+            return list(operands_in(func(*given, **named)))
 
         twins = follow(func, followed, [tuple(result.shape) for result in results], moved)
         for result, twin in zip(results, twins, strict=True):
@@ -168,14 +172,3 @@ class RuleScope(TorchFunctionMode):
         """What stands for a tensor in computing feedback: that of a weight, or itself."""
         known = self._known.get(tensor)
         return tensor if known is None or known.feedback is None else known.feedback
-
-
-def _operands(values: Any) -> list[Any]:
-    """The tensors among values and in lists and tuples of them."""
-    found: list[Any] = []
-    for value in values:
-        if isinstance(value, Tensor):
-            found.append(value)
-        elif isinstance(value, tuple | list):
-            found += _operands(value)
-    return found

@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map_only
 
 from fxbio.errors import ModelError
 from fxbio.ops.mark import ENTER, LEAVE
 from fxbio.runtime.binding import Targets
+from fxbio.runtime.tensor_scope import TensorScope
 from fxbio.target_propagation.block_target import BlockTarget
 from fxbio.target_propagation.stateless_norms import StatelessNorms
 from fxbio.tensors.nested import tensors_in
@@ -73,7 +73,7 @@ class RunningBlock:
         return isinstance(value, Tensor) and value in self.made
 
 
-class TargetScope(TorchFunctionMode):
+class TargetScope(TensorScope):
     """Puts differences between blocks."""
 
     def __init__(self, model: nn.Module, targets: Targets) -> None:
@@ -84,11 +84,8 @@ class TargetScope(TorchFunctionMode):
         self._closed: dict[Tensor, RunningBlock] = {}
         """The block that has made each tensor behind whose end the forward is."""
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if func is torch.ops.fxbio.mark.default:
-            answer = self._on_mark(*args)
-            return func(*args) if answer is None else answer
+    def on_function(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """Note what is done to the tensors of the block."""
         out = func(*args, **kwargs)
         self._check_bypass((*args, *kwargs.values()), out)
         running = self._running
@@ -113,8 +110,8 @@ class TargetScope(TorchFunctionMode):
         running = self._running
         return output if running is None or not running.holds(output) else self._close(output)
 
-    def _on_mark(self, tensor: Tensor, event: str, name: str) -> Tensor | None:
-        """What goes on from a mark, or ``None`` for one that is not of this scope."""
+    def on_mark(self, tensor: Tensor, event: str, name: str) -> Tensor | None:
+        """Begin a block at the layer, and end the one before it."""
         path = self._targets.units.get(name)
         if event == ENTER and (path is not None or name in self._targets.ends):
             return self._enter(path, name, tensor)
