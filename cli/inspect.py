@@ -64,7 +64,7 @@ def site_table(sites: Sequence[Site]) -> Table:
 
 
 def summary(sites: Sequence[Site]) -> str:
-    """How many there are, a weight that is used several times counted once."""
+    """Number of weights, those used several times counted once."""
     weights = {site.sources: site.parameters for site in sites}
     attention = sum(site.attention for site in sites)
     inside = f", {attention} of them in attention" if attention else ""
@@ -75,7 +75,7 @@ def summary(sites: Sequence[Site]) -> str:
 
 
 def unreachable_table(parts: Sequence[Unreachable]) -> Table:
-    """What no rule can be given, and why."""
+    """Table of weights that no rule can be given, with reasons."""
     table = _table("unreachable", "reason", "where", "weights")
     for part in parts:
         where = str(part.origin) if part.origin else ""

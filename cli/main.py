@@ -119,7 +119,7 @@ def report(error: Exception) -> int:
 
 
 def _of_the_system(error: OSError) -> str:
-    """Which command could not go on, at which file, and why."""
+    """Error of the operating system: the command, the file, and the reason."""
     context = click.get_current_context(silent=True)
     command = f"fxbio {(context and context.invoked_subcommand) or ''}".strip()
     if error.filename is None:

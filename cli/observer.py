@@ -1,4 +1,4 @@
-"""What is printed while passes run, on stderr."""
+"""Messages on stderr while passes run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["pass_observers", "show_plan"]
 
 
 def pass_observers(printing: bool, timing: bool) -> list[Observer]:
-    """What is to be called after each pass."""
+    """Functions to call after each pass."""
     return [*([print_time] if timing else []), *([graph_printer()] if printing else [])]
 
 
@@ -27,7 +27,7 @@ def show_plan(run: PassRun, program: Program) -> None:
 
 
 def print_time(run: PassRun, program: Program) -> None:
-    """How long the pass took, and what it did."""
+    """Print the time of a pass, and its report."""
     log(f"{run.seconds * 1000:10.1f} ms  {run.step}: {run.result.summary}")
 
 

@@ -67,7 +67,7 @@ class ModelRequest:
     """Whether to run what a folder names that somebody else has made."""
 
     def source(self) -> ModelSource:
-        """How the model can be built again."""
+        """Source that the model can be built from again."""
         from fxbio.models import parse_model_args
         from fxbio.serialization.record import ModelSource
 
@@ -76,7 +76,7 @@ class ModelRequest:
         return ModelSource(_absolute(self.reference), arguments, self.inputs, plugins)
 
     def example_inputs(self) -> ExampleInputs | None:
-        """What ``--input`` describes; ``None`` without it."""
+        """Example inputs of ``--input``; ``None`` without it."""
         from fxbio.models.input_spec import parse_inputs
 
         return parse_inputs(self.inputs, seed=self.seed) if self.inputs else None

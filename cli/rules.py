@@ -42,7 +42,7 @@ def command(name: str | None, plugins: tuple[str, ...], as_json: bool) -> None:
 
 
 def _facts(cls: type[Rule]) -> dict[str, str]:
-    """What a rule needs, by the title of its column."""
+    """Needs of a rule, by the title of the column."""
     return {
         "family": cls.family,
         "reads of W": cls.transports,

@@ -114,7 +114,7 @@ def command(
 
 
 def _tell_next(ctx: click.Context, run: RunFolder, code: int) -> None:
-    """What to type after a run that is done, and after one that was stopped and has saved."""
+    """Print the next commands, after a run that is done or was stopped and saved."""
     if code == 0:
         log("evaluate it again with: " + shlex.join(["fxbio", "eval", str(run.path)]))
     elif code > _SIGNALLED and (run.checkpoints / "last.pt").exists():

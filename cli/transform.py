@@ -117,7 +117,7 @@ def _as_dict(
 
 
 def _tell(folder: Path) -> None:
-    """What was written, and what to do with it."""
+    """Print the written files, and their use."""
     files = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
     log(f"wrote {folder}/: {', '.join(files)}")
     log(f"next: fxbio verify {folder}")

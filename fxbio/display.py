@@ -48,7 +48,7 @@ def data_frame(rows: Iterable[Mapping[str, Any]]) -> Any:
 
 
 def plain_text(renderable: RenderableType, width: int = 120) -> str:
-    """What a renderable looks like without colour; no trailing blanks."""
+    """Text of a renderable without colour and without trailing blanks."""
     stream = io.StringIO()
     Console(file=stream, width=width, color_system=None, legacy_windows=False).print(renderable)
     return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())

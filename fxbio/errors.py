@@ -194,7 +194,7 @@ class Stopped(TrainError):
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out, on a device too: torch has no class of its own for that on a CPU."""
+    """True if memory ran out, on a device too: torch has no class of its own for that on a CPU."""
     if isinstance(error, MemoryError):
         return True
     signs = ("can't allocate memory", "Cannot allocate memory", "out of memory")

@@ -20,14 +20,14 @@ _TOKEN = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\(\?|\{[0-9]*,?[0-9]*\}|.",
 
 @dataclass(frozen=True)
 class Pattern:
-    """What is matched against module paths, and where it was written."""
+    """Glob or regular expression for module paths, and where it was written."""
 
     text: str
     kind: Literal["glob", "regex"] = "glob"
     location: Location | None = field(default=None, compare=False)
 
     def matches(self, path: str) -> bool:
-        """Whether the whole path matches."""
+        """True if the whole path matches."""
         if self.kind == "regex":
             return re.fullmatch(self.text, path) is not None
         return glob_matches(self.text, path)
@@ -47,7 +47,7 @@ def glob_matches(glob: str, path: str) -> bool:
 
 
 def glob_fault(glob: str) -> str | None:
-    """What is wrong with a glob, or ``None``."""
+    """Syntax error of a glob, or ``None``."""
     if "::" in glob:
         return "'::' belongs to the short form, where: \"glob::op\""
     segments = glob.split(".")
@@ -88,7 +88,7 @@ def _wildcard_matches(
 
 
 def regex_fault(text: str) -> str | None:
-    """What is wrong with a regular expression, or ``None``.
+    """Syntax error of a regular expression, or ``None``.
 
     A repeat of something that repeats or branches is refused: backtracking may try exponentially
     many ways to share a path out among the two. So are more than five repeats beside each other,
@@ -110,7 +110,7 @@ def regex_fault(text: str) -> str | None:
 
 
 def _choices(regex: str) -> int:
-    """How many ways there are to try, as a power of two, roughly: a repeat may end anywhere."""
+    """Binary logarithm, roughly, of the ways to try: a repeat may end anywhere."""
     count, branches = 0, [0]
     for token in _TOKEN.findall(regex):
         if _REPEAT.fullmatch(token):
@@ -127,7 +127,7 @@ def _choices(regex: str) -> int:
 
 
 def _is_nested(regex: str) -> bool:
-    """Whether a group with a repeat or a branch in it is repeated."""
+    """True if a group with a repeat or a branch in it is repeated."""
     varies, just_closed = [False], False
     for token in _TOKEN.findall(regex):
         if _REPEAT.fullmatch(token):
@@ -147,7 +147,7 @@ def _is_nested(regex: str) -> bool:
 
 
 def suggest_paths(glob: str, paths: Iterable[str]) -> list[str]:
-    """What the model has in the place where a glob leads nowhere, as notes for an error.
+    """Module names at the place where a glob leads nowhere, as notes for an error.
 
     Args:
         glob: a glob that matches none of ``paths``.

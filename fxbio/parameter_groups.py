@@ -79,7 +79,7 @@ def param_groups(
 
 @dataclass(frozen=True)
 class _Sites:
-    """What selectors need of a plan."""
+    """Sites of a plan, as selectors need them."""
 
     name: str
     digest: str

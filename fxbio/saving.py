@@ -159,7 +159,7 @@ def _source(content: dict[str, Any], folder: Path) -> ModelSource:
 
 
 def _named_code(source: ModelSource | None, plan: Plan) -> list[str]:
-    """What building the folder imports and calls."""
+    """Names of code that building the folder imports and calls."""
     inverses = {str(a.options["inverse"]) for a in plan.assignments if a.options.get("inverse")}
     named = [f"inverse: {inverse}" for inverse in sorted(inverses)]
     if source is None:

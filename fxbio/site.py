@@ -101,12 +101,12 @@ class Site:
 
     @property
     def multiplies(self) -> bool:
-        """Whether it multiplies an activation by a matrix, as scales and tables do not."""
+        """True if it multiplies an activation by a matrix, as scales and tables do not."""
         return self.op in MATRIX_OPS
 
     @property
     def computed(self) -> bool:
-        """Whether the weight exists only while the forward runs, as ``W + B A`` does."""
+        """True if the weight exists only while the forward runs, as ``W + B A`` does."""
         return self.derived and not self.leaf and self.feedback_shape == self.shape
 
 

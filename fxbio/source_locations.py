@@ -1,4 +1,4 @@
-"""Where in the user's code an operation was called from."""
+"""Locations in the user's code that operations were called from."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def origin_of_exception(error: BaseException) -> Origin | None:
 
 
 def checkpointed_within(boundaries: int, marker: str) -> bool:
-    """Whether activation checkpointing lies between here and an enclosing module call.
+    """True if activation checkpointing lies between here and an enclosing module call.
 
     Args:
         boundaries: how many frames of ``marker`` to pass before the search ends.

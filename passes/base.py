@@ -1,4 +1,4 @@
-"""What a pass is, and what it works on."""
+"""Base class of passes, and the program that they work on."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Program:
 
 @dataclass(frozen=True)
 class PassResult:
-    """What a pass did."""
+    """Report of a pass."""
 
     modified: bool
     summary: str

@@ -31,7 +31,7 @@ class CheckSupport(Pass):
         return PassResult(False, f"{len(rewritten)} sites can run their rules")
 
     def _check_unexplained(self, plan: Plan) -> None:
-        """What only the dispatcher saw must be allowed by name, or it would be silent backprop."""
+        """Refuse weights that only the dispatcher saw: they would be silent backprop."""
         for part in plan.unreachable:
             if part.explained or _allowed(plan, part.path):
                 continue
@@ -44,7 +44,7 @@ class CheckSupport(Pass):
                     )
 
     def _check_derivatives(self, program: Program, plan: Plan) -> None:
-        """What cuts the way back, or adds to it, would change derivatives in the forward."""
+        """Refuse rules that would change derivatives inside of the forward."""
         routed = plan.rewritten("broadcast", "local", "target")
         if routed and program.graph.derivatives:
             raise UnreachableWeightError(

@@ -62,7 +62,7 @@ class _Matrices:
     """Attribute of the model by what a matrix is drawn from."""
 
     def delivery(self, rule: BroadcastRule, info: ReceiverInfo) -> Delivery:
-        """How the error of one source reaches one receiver."""
+        """Delivery of the error of one source to one receiver."""
         drawn_from = rule.drawn_by(info)
         key = f"{rule}:{drawn_from}"
         if key not in self.names:

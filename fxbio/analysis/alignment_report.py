@@ -1,4 +1,4 @@
-"""What was measured: a row for each site."""
+"""Results of an alignment measurement: a row for each site."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class AlignmentRow:
 
 @dataclass(frozen=True)
 class Alignment(TableResult):
-    """How close the errors and updates of the rules are to those of backprop, on one batch."""
+    """Closeness of the errors and updates of the rules to those of backprop, on one batch."""
 
     model: str
     rows: tuple[AlignmentRow, ...]
@@ -54,7 +54,7 @@ class Alignment(TableResult):
 
     @property
     def cost(self) -> float:
-        """What the measurement took, in forward and backward passes."""
+        """Time of the measurement, in forward and backward passes."""
         return self.seconds / self.step_seconds
 
     def to_dict(self) -> dict[str, Any]:

@@ -182,7 +182,7 @@ def _other_rows(model: nn.Module, meetings: list[Meeting], hidden: set[str]) -> 
 
 
 def _unused(trace: StepTrace, uses: Iterable[Use]) -> list[str]:
-    """Where the backward pass computes what no parameter learns from."""
+    """Sites at which the backward pass computes what no parameter learns from."""
     names = {node: use.site.name for use in uses for node in use.nodes}
     used = used_values(trace, [*trace.gradients.values(), *trace.input_gradients])
     found: dict[str, None] = {}

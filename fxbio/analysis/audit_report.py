@@ -1,4 +1,4 @@
-"""What an audit found: a table, a claim, and data."""
+"""Results of an audit: a table, a claim, and data."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ class AuditRow:
 
     @property
     def local(self) -> bool:
-        """Whether its error comes from its neighbours downstream alone."""
+        """True if its error comes from its neighbours downstream alone."""
         return all(source.neighbour for source in self.sources)
 
 
 @dataclass(frozen=True)
 class Audit(TableResult):
-    """What the backward pass of one training step reads of the forward weights."""
+    """Reads of the forward weights in the backward pass of one training step."""
 
     model: str
     policy: str | None
@@ -87,7 +87,7 @@ class Audit(TableResult):
 
     @property
     def claim(self) -> str:
-        """What a training step transports, and which errors skip layers."""
+        """Summary of the weight transport of a training step, and of errors that skip layers."""
         return "; ".join([_transport_claim(self), *_flow_claim(self)])
 
     def to_dict(self) -> dict[str, Any]:

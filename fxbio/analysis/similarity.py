@@ -1,4 +1,4 @@
-"""Whether two models represent a batch alike, layer by layer: linear CKA and RSA."""
+"""Representational similarity of two models on a batch, layer by layer: linear CKA and RSA."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def rsa(one: Tensor, other: Tensor) -> float:
 
 @dataclass(frozen=True)
 class LayerSimilarity:
-    """How alike two models are at one layer."""
+    """Similarity of two models at one layer."""
 
     layer: str
     cka: float
@@ -65,7 +65,7 @@ class LayerSimilarity:
 
 @dataclass(frozen=True)
 class Similarity(TableResult):
-    """How alike two models are on one batch."""
+    """Similarity of two models on one batch."""
 
     rows: tuple[LayerSimilarity, ...]
 
@@ -122,7 +122,7 @@ def _with_parameters(model: nn.Module) -> set[str]:
 
 
 def _outputs(model: nn.Module, inputs: Any, layers: set[str]) -> dict[str, Tensor]:
-    """What layers put out, in order of execution."""
+    """Outputs of layers, in order of execution."""
     found: dict[str, Tensor] = {}
     given = as_example_inputs(inputs)
     with (

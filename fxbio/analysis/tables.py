@@ -13,7 +13,7 @@ __all__ = ["TableResult"]
 
 
 class TableResult:
-    """What has ``records``, flat rows with the same keys, and ``render``, a rich renderable."""
+    """Protocol of results with ``records``, flat rows with the same keys, and a rich ``render``."""
 
     def records(self) -> list[dict[str, Any]]:
         """One dictionary for each row."""

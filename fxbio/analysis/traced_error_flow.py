@@ -1,4 +1,4 @@
-"""Where the error of each site comes from: its neighbour downstream, or from further away."""
+"""Origin of the error of each site: its neighbour downstream, or further away."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PASSING = {torch.ops.fxbio.broadcast, torch.ops.fxbio.add_loss}
 
 @dataclass(frozen=True)
 class Source:
-    """What sends an error to a site."""
+    """Sender of an error to a site."""
 
     name: str
     """A site, the loss, or the labels."""
@@ -50,7 +50,7 @@ class ErrorFlow:
         self._forward_readers = _readers(trace, list(trace.forward()))
 
     def sources(self, use: Use) -> list[Source]:
-        """Where the error of a site comes from; nothing where none arrives."""
+        """Origins of the error of a site; an empty list where none arrives."""
         near = self._neighbours(use)
         names = {name: name in near for name in sorted(self._senders(use, near))}
         return [Source(name, neighbour) for name, neighbour in names.items()]
@@ -121,7 +121,7 @@ class ErrorFlow:
         return found
 
     def _is_hop(self, step: Step) -> bool:
-        """Whether it carries an error on by a parameter or buffer that is no mere scale."""
+        """True if it carries an error on by a parameter or buffer that is no mere scale."""
         scales = step.op.overloadpacket in _SCALING or step.node in self._norms
         return id(step) in self._carried and not scales
 

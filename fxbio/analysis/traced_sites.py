@@ -1,4 +1,4 @@
-"""Which operations of a training step are the sites of a model, and which errors arrive there."""
+"""Sites of a model among the operations of a training step, and the errors that arrive there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a value in a training step depends on, and what it tells about a weight."""
+"""Dependencies of a value in a training step, and the information it has about a weight."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ aten = torch.ops.aten
 
 
 class Level(IntFlag):
-    """What a value that is computed from a weight tells about it. Signs with magnitudes are all."""
+    """Information about a weight in a value made of it. Signs with magnitudes are all."""
 
     NONE = 0
     SIGN = 1
@@ -33,7 +33,7 @@ class Level(IntFlag):
 
 @dataclass(frozen=True)
 class Facts:
-    """What one value depends on."""
+    """Dependencies of one value."""
 
     error: bool = False
     """On the gradient that the backward pass begins with."""
@@ -44,7 +44,7 @@ class Facts:
 
 
 def facts_of_result(op: Any, args: tuple[Any, ...], operands: Iterable[tuple[int, Facts]]) -> Facts:
-    """What the result of an operation depends on.
+    """Dependencies of the result of an operation.
 
     Args:
         op: an overload.
@@ -65,7 +65,7 @@ def facts_of_result(op: Any, args: tuple[Any, ...], operands: Iterable[tuple[int
 
 
 def applies_weight(op: Any) -> bool:
-    """Whether it applies a weight under a rule.
+    """True if it applies a weight under a rule.
 
     The result is an activation whatever it is applied to, and be it a start state of zeros.
     """
@@ -73,7 +73,7 @@ def applies_weight(op: Any) -> bool:
 
 
 def _kept(op: Any, args: tuple[Any, ...], position: int, level: Level) -> Level:
-    """What is left of the knowledge of an operand; what is not known to be lost is kept."""
+    """Knowledge of an operand that an operation keeps: all that is not known to be lost."""
     packet = op.overloadpacket
     if level is not Level.FULL:
         return level
@@ -95,7 +95,7 @@ _MAGNITUDES = {aten.abs, aten.linalg_vector_norm, aten.norm, aten.square}
 
 
 def reads_shape_only(op: Any) -> bool:
-    """Whether an operation looks at the shapes of tensors and not at their entries."""
+    """True if an operation looks at the shapes of tensors and not at their entries."""
     return op.overloadpacket in _SHAPE_ONLY
 
 
@@ -107,7 +107,7 @@ _SHAPE_ONLY = {
 
 
 def is_additive(op: Any, position: int) -> bool:
-    """Whether an operand is a summand: it adds to an error, but does not carry it."""
+    """True if an operand is a summand: it adds to an error, but does not carry it."""
     packet = op.overloadpacket
     return packet in _SUMS or position in _SUMMANDS.get(packet, ())
 

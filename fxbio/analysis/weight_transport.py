@@ -1,4 +1,4 @@
-"""Where a forward weight meets an error in the backward pass, and what is read of it."""
+"""Meetings of a forward weight and an error in the backward pass, and what is read of it."""
 
 from __future__ import annotations
 

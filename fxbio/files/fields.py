@@ -42,7 +42,7 @@ M = TypeVar("M")
 
 
 class Mark(Enum):
-    """What is special about a field."""
+    """Metadata of a field."""
 
     NEAR_FILE = "names a Python file, or holds such names, relative to the file it stands in"
     INLINE = "the keys of this section stand beside the others, not below one of their own"

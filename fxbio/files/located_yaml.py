@@ -170,7 +170,7 @@ def from_plain(value: object, error: type[FxbioError] = PolicyError) -> Node:
 
 
 def _number_fault(value: Scalar) -> str | None:
-    """Why a number cannot be used anywhere, or ``None``."""
+    """Reason why a number cannot be used anywhere, or ``None``."""
     if isinstance(value, float) and not math.isfinite(value):
         return f"the number {value} is not finite"
     if isinstance(value, int) and value not in _INTEGERS:

@@ -64,7 +64,7 @@ class FieldError(FxbioError):
 
 
 def keys_of(cls: type[Any]) -> Mapping[str, Option]:
-    """What may be written in a section, those of inlined sections included."""
+    """Keys that a section may have, those of inlined sections included."""
     return _keys(cls)  # type: ignore[arg-type]  # a class is hashable
 
 
@@ -93,7 +93,7 @@ def entry_type(hint: Any) -> Any:
 
 
 def is_word(hint: Any) -> bool:
-    """Whether values of a type are words: one of them may stand where a list of them is wanted."""
+    """True if values of a type are words: one of them may stand where a list of them is wanted."""
     bare, marks = unwrapped(hint)
     if mark_of(marks, ReadAs) or hasattr(bare, "of_text"):
         return True
@@ -167,7 +167,7 @@ def _only(node: Node, keys: Iterable[str]) -> Node:
 
 
 def _home(key: str, node: Node, cls: type[Any]) -> str:
-    """Where a key belongs that a section does not have, as far as that is known."""
+    """Section that a misplaced key belongs to, as far as that is known."""
     told: str = cls.home_of(key, node) if hasattr(cls, "home_of") else ""
     if told:
         return told

@@ -1,4 +1,4 @@
-"""Which module calls lie inside an attention layer."""
+"""Module calls inside of attention layers."""
 
 from __future__ import annotations
 

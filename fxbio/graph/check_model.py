@@ -1,4 +1,4 @@
-"""What a model must be before it can be captured or transformed."""
+"""Requirements on a model that is captured or transformed."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _check_names(path: str, module: nn.Module) -> None:
 
 
 def _is_hidden(module: nn.Module, name: str) -> bool:
-    """Whether an attribute of that name stands before a child."""
+    """True if an attribute of that name stands before a child."""
     if name not in vars(module) and not hasattr(type(module), name):
         return False
     try:

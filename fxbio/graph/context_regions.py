@@ -44,7 +44,7 @@ class Regions:
 
     @property
     def in_function(self) -> bool:
-        """Whether the forward of an ``autograd.Function`` of torch runs."""
+        """True if the forward of an ``autograd.Function`` of torch runs."""
         return self._held
 
     @contextmanager

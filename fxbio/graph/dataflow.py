@@ -16,7 +16,7 @@ _SOURCE, _SINK = "<inputs>", "<output>"
 
 @dataclass(frozen=True)
 class Segment:
-    """What lies between two tensors that everything goes through."""
+    """Part of a graph between two tensors that everything goes through."""
 
     nodes: tuple[fx.Node, ...]
     """In order of execution."""
@@ -78,7 +78,7 @@ def _uses_parameter(model: nn.Module, node: fx.Node, from_input: set[fx.Node]) -
 
 
 def _depends_on_parameter(node: fx.Node) -> bool:
-    """Whether a node that no input enters is computed from a parameter, not from constants."""
+    """True if a node that no input enters is computed from a parameter, not from constants."""
     queue, seen = [node], {node}
     while queue:
         current = queue.pop()

@@ -36,7 +36,7 @@ class Derivative:
 
     @property
     def reason(self) -> str:
-        """Why no rule can be installed at what it crosses."""
+        """Explanation why no rule can be installed at what it crosses."""
         return f"the forward takes a derivative through it ({self.origin}), which has to be exact"
 
     def crosses(self, uses: Iterable[RawUse]) -> frozenset[str]:
@@ -46,7 +46,7 @@ class Derivative:
         return frozenset(name for use in uses if use.node in nodes for name in use.sources)
 
     def _after(self, uses: Iterable[RawUse]) -> set[fx.Node]:
-        """What is computed from the inputs; of parameters, the operations that apply them too."""
+        """Nodes computed from the inputs; of parameters, the operations that apply them too."""
         own = {use.node for use in uses if use.sources & self.names}
         return own | _users([*(self.inputs or ()), *own])
 

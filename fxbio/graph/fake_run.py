@@ -92,26 +92,25 @@ class _TrackedFakeMode(FakeTensorMode):
 
     def _empty(self, types: Any, x: Tensor, outputs: NormOutputs) -> tuple[Tensor, ...]:
         like, of_shape = torch.ops.aten.empty_like.default, torch.ops.aten.new_empty.default
-        settings = {"memory_format": outputs.memory_format}
-        made = super().dispatch
-        return (
-            made(like, types, (x,), settings),
-            *(
-                made(of_shape, types, (x, outputs.statistics), {"dtype": outputs.dtype})
-                for _ in range(2)
-            ),
-        )
+        statistics = (x, outputs.statistics), {"dtype": outputs.dtype}
+        calls: list[tuple[Any, Any, Any]] = [
+            (like, (x,), {"memory_format": outputs.memory_format}),
+            (of_shape, *statistics),
+            (of_shape, *statistics),
+        ]
+        made: Any = super().dispatch
+        return tuple(made(func, types, args, kwargs) for func, args, kwargs in calls)
 
     def _tracked(self, out: Any) -> Any:
         self._made += [weakref.ref(tensor) for tensor in tensors_in(out) if self.made(tensor)]
         return out
 
     def made(self, value: Any) -> bool:
-        """Whether a value is a tensor of this mode."""
+        """True if a value is a tensor of this mode."""
         return isinstance(value, FakeTensor) and value.fake_mode is self
 
     def left_any(self) -> bool:
-        """Whether something still refers to a tensor; garbage is collected if need be."""
+        """True if something still refers to a tensor; garbage is collected if need be."""
         for generation in range(3):  # what was made is young, and the old take long
             if not self._any_alive():
                 return False

@@ -38,7 +38,7 @@ def varying_dims(weight: Tensor, out: Tensor) -> frozenset[int]:
 
 
 def keeps_entries(func: Any, tensor: Tensor, out: Tensor) -> bool:
-    """Whether an operation leaves the entries of a tensor in their places, scaled or not."""
+    """True if an operation leaves the entries of a tensor in their places, scaled or not."""
     return func.overloadpacket in _KEEPING and shape_of(tensor) == shape_of(out)
 
 

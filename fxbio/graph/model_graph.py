@@ -34,7 +34,7 @@ class Island:
 
 @dataclass(frozen=True)
 class ModelGraph:
-    """What one forward pass of a model does, and where it applies weights.
+    """Structure of one forward pass of a model, and the places where it applies weights.
 
     ``graph`` is the trace of the whole pass in order of execution, eager parts included. The
     islands are the parts of it that would run the same way on any input of these shapes.

@@ -1,4 +1,4 @@
-"""Which groups of the dataflow belong together as one block."""
+"""Partition of the dataflow into groups that belong together as one block."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class SegmentGroup:
 
 
 def within(path: str, module: str) -> bool:
-    """Whether a path is that of a module or of a part of it."""
+    """True if a path is that of a module or of a part of it."""
     return path == module or path.startswith(f"{module}.")
 
 
@@ -88,7 +88,7 @@ def _leading(last: SegmentGroup, home: str) -> list[Segment]:
 
 
 def is_in(node: fx.Node, module: str) -> bool:
-    """Whether a node is the call of a module or of a part of it, or lies in one."""
+    """True if a node is the call of a module or of a part of it, or lies in one."""
     own = str(node.target) if node.op == "call_module" else node.meta["path"]
     return within(own, module)
 
@@ -99,7 +99,7 @@ def _batch_size(graph: ModelGraph) -> int | None:
 
 
 def _is_cut(node: fx.Node | None, batch: int | None) -> bool:
-    """Whether a node is one tensor with the batch in front."""
+    """True if a node is one tensor with the batch in front."""
     shape: Sequence[int] = () if node is None else node.meta.get("shape", ())
     return bool(shape) and shape[0] == batch
 

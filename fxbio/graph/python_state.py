@@ -83,7 +83,7 @@ def contents(value: Any) -> list[Any]:
 
 
 def is_foreign(code: Any) -> bool:
-    """Whether a class, a function or a module comes with Python, torch, numpy or fxbio.
+    """True if a class, a function or a module comes with Python, torch, numpy or fxbio.
 
     Their objects may be at work in other threads, and are known to keep no tensor of a forward.
     """
@@ -92,7 +92,7 @@ def is_foreign(code: Any) -> bool:
 
 
 def restore_of(value: Any) -> Restore | None:
-    """What gives an object the contents that it has now; ``None`` for one that has no state.
+    """Function that gives an object the contents of now; ``None`` for one that has no state.
 
     The object keeps its identity: handles of hooks and closures hold on to it.
     """
@@ -121,7 +121,7 @@ def _restore_special(value: Any) -> Restore | None:
 
 
 class _Kind(NamedTuple):
-    """What is done with the objects of a class: asking each object would take longer."""
+    """Treatment of the objects of a class: asking each object would take longer."""
 
     is_atom: bool
     is_wrapper: bool
@@ -169,7 +169,7 @@ def _attributes(value: Any) -> dict[str, Any]:
 
 
 def _slots(value: Any) -> dict[str, Any]:
-    """What is in the ``__slots__`` of an object, by name."""
+    """Values in the ``__slots__`` of an object, by name."""
     return {name: getattr(value, name, UNSET) for name in _kind(value.__class__).slots}
 
 

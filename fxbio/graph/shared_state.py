@@ -21,7 +21,7 @@ __all__ = ["SharedState"]
 
 
 class SharedState:
-    """What names stood for before a forward pass, and what was in the objects behind them.
+    """Values of names before a forward pass, and contents of the objects behind them.
 
     Other code relies on it too, so that only what a caller points at is put back.
     """

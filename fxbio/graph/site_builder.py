@@ -125,7 +125,7 @@ class SiteBuilder:
         return sites
 
     def _is_applied_elsewhere(self, path: str, weight: str) -> bool:
-        """Whether opaque code applies the weight, or a parent runs the layer in its own way."""
+        """True if opaque code applies the weight, or a parent runs the layer in its own way."""
         return any(
             weight in part.weights
             or (part.weights and part.path and path.startswith(f"{part.path}."))

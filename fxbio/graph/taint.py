@@ -1,4 +1,4 @@
-"""Which tensors are computed from parameters alone, and which operations apply them.
+"""Taint analysis: tensors computed from parameters alone, and the operations that apply them.
 
 This is the ground truth that capture is checked against: it watches the aten operations of one
 forward pass, below every module and function, so no weight use can hide from it.
@@ -97,16 +97,16 @@ class WeightTaint(TorchDispatchMode):
         return self._sources(tensor) - self._parameters - {_CHANCE}
 
     def is_weight(self, tensor: Any) -> bool:
-        """Whether a tensor is computed from parameters and constants alone."""
+        """True if a tensor is computed from parameters and constants alone."""
         return bool(self.parameters(tensor))
 
     def is_data(self, tensor: Any) -> bool:
-        """Whether a tensor depends on an input, or was drawn by chance with no weight in it."""
+        """True if a tensor depends on an input, or was drawn by chance with no weight in it."""
         taint = self._taints.get(storage_key(tensor))
         return taint is not None and (not taint or _CHANCE in taint) and not self.is_weight(tensor)
 
     def is_known(self, tensor: Any) -> bool:
-        """Whether it is known what a tensor is computed from."""
+        """True if it is known what a tensor is computed from."""
         return storage_key(tensor) in self._taints
 
     def modulated_by(self, tensor: Any) -> frozenset[str]:

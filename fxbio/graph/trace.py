@@ -1,4 +1,4 @@
-"""What one recorded forward pass is made of: nodes, calls of modules, and uses of weights."""
+"""Records of one forward pass: nodes, calls of modules, and uses of weights."""
 
 from __future__ import annotations
 

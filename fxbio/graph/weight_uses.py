@@ -1,4 +1,4 @@
-"""What a recording finds: uses of weights, and code that cannot be seen into."""
+"""Uses of weights in a recording, and code that cannot be seen into."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Findings:
         self._accounted = len(self._taint.uses)
 
     def is_product(self, call: LinearCall) -> bool:
-        """Whether a weight is multiplied with nothing but weights and constants."""
+        """True if a weight is multiplied with nothing but weights and constants."""
         return not makes_activation(
             call, self._is_activation, self._taint.parameters(call.weight) <= self._applied
         )
@@ -161,7 +161,7 @@ class Findings:
         return self.stack[0]
 
     def _out_of_scope(self, owner: int) -> str | None:
-        """Why the owner's forward does not enclose this operation when it is recomputed."""
+        """Reason why the owner's forward does not enclose this operation when it is recomputed."""
         boundaries = len(self.stack) - self.stack.index(owner)
         inside = checkpointed_within(boundaries, "recorded_module_call")
         return _RECOMPUTED_ELSEWHERE if inside else None
@@ -235,5 +235,5 @@ def _ancestors(nodes: list[fx.Node]) -> set[fx.Node]:
 
 
 def _from_model(node: fx.Node) -> bool:
-    """Whether a node is computed from a parameter or a buffer."""
+    """True if a node is computed from a parameter or a buffer."""
     return any(n.op == "get_attr" and n.meta.get("own") for n in _ancestors([node]))

@@ -20,7 +20,7 @@ MakePort = Callable[[Receiver, Delivery], fx.Node]
 
 @dataclass
 class Deliveries:
-    """What is sent where, by the names of source and receiver, for one family of rules."""
+    """Errors to send, by the names of source and receiver, for one family of rules."""
 
     lowered: LoweredGraph
     table: dict[tuple[str, str], Delivery]

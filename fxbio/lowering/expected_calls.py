@@ -24,7 +24,7 @@ class ExpectedCalls:
 
 
 def expected_calls(lowered: LoweredGraph) -> ExpectedCalls:
-    """What the graph says that a pass of the same control flow meets."""
+    """Calls that the graph predicts for a pass of the same control flow."""
     ruled = [node for node in lowered.graph.nodes if "spec" in node.meta]
     sources = lowered.graph.find_nodes(op="call_function", target=broadcast)
     connected = lowered.graph.find_nodes(op="call_function", target=connect_block)

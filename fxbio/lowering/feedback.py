@@ -36,7 +36,7 @@ class FeedbackSpec:
 
     @property
     def stored(self) -> bool:
-        """Whether anything of it is kept in a module."""
+        """True if anything of it is kept in a module."""
         return self.drawn is not None or self.learned is not None
 
 
@@ -83,7 +83,7 @@ def _feedback_spec(model: nn.Module, site: Site, rule: FeedbackRule, seed: int) 
 
 
 def _device_and_dtype(model: nn.Module, site: Site) -> tuple[torch.device, torch.dtype]:
-    """Where the weight is, and its dtype; of one that is made of integers, the default one."""
+    """Device of a weight, and its dtype; of one that is made of integers, the default one."""
     sources: list[Tensor] = [resolve_attribute(model, name) for name in site.sources]
     like = next((s for s in sources if s.is_floating_point()), sources[0])
     return like.device, like.dtype if like.is_floating_point() else torch.get_default_dtype()

@@ -44,14 +44,14 @@ class GraphRouter(ErrorRouter[fx.Node]):
         """What stands for a node at present, where that is another one."""
 
     def at_source(self, node: fx.Node, name: str) -> fx.Node:
-        """What goes on from the output of a source."""
+        """Node that goes on from the output of a source."""
         raise NotImplementedError
 
     def at_position(self, node: fx.Node | None) -> None:
         """New nodes are to stand in front of this one from now on, or at the end."""
 
     def note_output(self, index: int, output: Any) -> None:
-        """What a module call returns to its caller now."""
+        """Note the node that a module call returns to its caller now."""
 
     def route(self) -> None:
         """Walk the whole graph."""
@@ -85,7 +85,7 @@ class GraphRouter(ErrorRouter[fx.Node]):
         self.note_output(index, self.replaced(call.output, self._present))
 
     def _enter_module(self, path: str, inputs: Any) -> dict[fx.Node, fx.Node]:
-        """What the body of a module sees of its first tensor, where that differs."""
+        """Replacements in the body of a module for its first tensor, where they differ."""
         if path not in self._units:
             return {}
         given = list(self.values_in(inputs))
@@ -151,7 +151,7 @@ class GraphRouter(ErrorRouter[fx.Node]):
 
 
 def call_kind(model: nn.Module, node: fx.Node) -> CallKind:
-    """How a node counts where errors are routed."""
+    """Kind of a node in the routing of errors."""
     if node.op == "call_module":
         module = model.get_submodule(str(node.target))
         if linear_leaf_kind(module) is not None:
@@ -169,7 +169,7 @@ def _is_parameter(value: Any) -> bool:
 
 @dataclass
 class Receivers:
-    """Who receives, in what shape, and from whom, as a captured graph shows it."""
+    """Receivers in a captured graph, with their shapes and the sources of their errors."""
 
     receivers: dict[str, set[Shape]] = field(default_factory=dict)
     """Shapes of what received, by the name of the unit."""
@@ -219,7 +219,7 @@ class _Finder(GraphRouter):
 def find_receivers(
     model: nn.Module, graph: LoweredGraph, units: Mapping[str, Unit], sources: tuple[str, ...]
 ) -> Receivers:
-    """Where the errors of units enter, read off the graph."""
+    """Receivers of the errors of units, read off the graph."""
     finder = _Finder(model, graph, units, sources)
     finder.route()
     if "" in sources:
@@ -243,6 +243,6 @@ def _history(node: fx.Node) -> set[fx.Node]:
 
 
 def _writes(node: fx.Node, into: fx.Node) -> bool:
-    """Whether a node writes into the tensor of another one and returns nothing."""
+    """True if a node writes into the tensor of another one and returns nothing."""
     name = str(getattr(node.target, "__name__", node.target))
     return name in ("__setitem__", "setitem", "copy_") and node.args[0] is into

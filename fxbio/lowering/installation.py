@@ -14,7 +14,7 @@ __all__ = ["derive_installation"]
 
 
 def derive_installation(lowered: LoweredGraph) -> Installation:
-    """What each module must carry so that the model runs what the graph says."""
+    """Installation that makes each module run what the graph says."""
     marks, attached = _marks(lowered), _attached(lowered)
     routes, targets = _routes(lowered), _targets(lowered)
     root = {""} if routes is not None or targets is not None else set()
@@ -34,7 +34,7 @@ def derive_installation(lowered: LoweredGraph) -> Installation:
 
 
 def _marks(lowered: LoweredGraph) -> dict[str, list[Mark]]:
-    """What each module says of its inputs and outputs to the scopes around it."""
+    """Marks that each module sets on its inputs and outputs for the scopes around it."""
     marks: dict[str, list[Mark]] = {}
 
     def add(path: str, why: str, *events: str) -> None:
@@ -82,7 +82,7 @@ def _routes(lowered: LoweredGraph) -> Routes | None:
 
 
 def _delivery(source: fx.Node, port: fx.Node) -> Delivery:
-    """How an error is sent, from the arguments of the two ops."""
+    """Delivery of an error, from the arguments of the two ops."""
     _, _, targets, mean = source.args
     if port.target is label_port:
         return Delivery(LABEL, "", bool(targets), bool(mean))

@@ -163,7 +163,7 @@ class LoweredGraph:
         return {island.path: self.body(island.call) for island in self.captured.islands}
 
     def body(self, index: int) -> fx.Graph:
-        """What a call of a module executed, as a graph with its inputs as placeholders."""
+        """Graph of what a call of a module executed, with its inputs as placeholders."""
         call = self.calls[index]
         own = self.order[call.start : call.end]
         inputs = self.graph.find_nodes(op="placeholder") if call.parent is None else ()

@@ -1,4 +1,4 @@
-"""What a rule is told about each receiver, and whether it can serve it."""
+"""Information on receivers for their rules, and the check that a rule can serve them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Shape = tuple[int, ...]
 
 
 def receiver_info(each: RoutedUnit, source: str, observed: Receivers) -> ReceiverInfo:
-    """What the rule of a unit is told about it.
+    """Information on a receiver for the rule of its unit.
 
     Raises:
         PolicyError: when the error of the source does not fit, or the rule cannot serve the unit.
@@ -70,7 +70,7 @@ def _single_features(each: RoutedUnit, source: str, observed: Receivers) -> Shap
 
 
 def _varying(each: RoutedUnit, shapes: list[Shape], info: ReceiverInfo) -> str | None:
-    """Why a unit that is called with several sizes cannot be served."""
+    """Reason why a unit that is called with several sizes cannot be served."""
     sizes = {s[info.leading :] for s in shapes}
     if len(sizes) == 1 or not each.rule.fixes_size:
         return None
@@ -81,7 +81,7 @@ def _varying(each: RoutedUnit, shapes: list[Shape], info: ReceiverInfo) -> str |
 
 
 def _leading(shape: Shape, channel_dim: int, error: Shape) -> int:
-    """How many leading dimensions a receiver shares with the error."""
+    """Number of leading dimensions that a receiver shares with the error."""
     by_position = len(shape) == len(error) == 3 and channel_dim == -1 and shape[1] == error[1]
     return 2 if by_position else 1
 

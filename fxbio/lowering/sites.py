@@ -1,4 +1,4 @@
-"""How the node of one site is written with a rule."""
+"""Lowering of the node of one site: its operation with a rule."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class SiteLowering:
                 self._lower_call(graph, node, site, spec)
 
     def _does_more(self, node: fx.Node, site: Site) -> bool:
-        """Whether a layer does more than its operation: keeps statistics, calls hooks."""
+        """True if a layer does more than its operation: keeps statistics, calls hooks."""
         layer = self.model.get_submodule(str(node.target))
         hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
         return not site.multiplies or any(getattr(layer, name) for name in hooks)
@@ -186,7 +186,7 @@ def _relative(owner: str, name: str) -> str:
 
 
 def _traced_path(spec: FeedbackSpec) -> fx.Graph:
-    """What a rule makes of its learned and its drawn part, as a graph."""
+    """Graph of what a rule makes of its learned and its drawn part."""
     path, info = spec.rule.path, spec.info
     if spec.drawn is None:
         return fx.symbolic_trace(lambda learned: path(learned, None, info)).graph
@@ -226,7 +226,7 @@ def _layer_call(
 
 
 def _output_padding(layer: Any, site: Site) -> tuple[int, ...]:
-    """What the recorded sizes imply; a caller may have asked for an output size."""
+    """Output padding implied by the recorded sizes; a caller may have asked for an output size."""
     spatial = len(layer.stride)
     pairs = zip(site.input_shape[-spatial:], site.output_shape[-spatial:], strict=True)
     return tuple(

@@ -27,7 +27,7 @@ TARGET = "fxbio_target"
 
 @dataclass
 class TargetReport:
-    """What was placed."""
+    """Record of the placed targets."""
 
     blocks: int
     inverses: int
@@ -135,7 +135,7 @@ class _Writer:
         return self.connected.get(node, node)
 
     def _body(self, x: fx.Node, h: fx.Node) -> list[fx.Node]:
-        """What is computed from the input of a block on the way to its output, in order."""
+        """Nodes from the input of a block on the way to its output, in order."""
         x = self._now(x)
         below = {x}
         for node in self.lowered.graph.nodes:

@@ -55,7 +55,7 @@ def _own_inputs(model: nn.Module) -> ExampleInputs | None:
 
 
 def _comes_from(model: nn.Module, package: str) -> bool:
-    """Whether the class, or one that it extends, is defined in the package."""
+    """True if the class, or one that it extends, is defined in the package."""
     return any(f"{cls.__module__}.".startswith(f"{package}.") for cls in type(model).__mro__)
 
 

@@ -55,7 +55,7 @@ class LoadedModel:
 
     @functools.cached_property
     def default_inputs(self) -> ExampleInputs | None:
-        """What to call the model with; ``None`` when it cannot be known."""
+        """Example inputs that are known for a model; ``None`` when there are none."""
         with _seeded(self.seed):
             if self.inputs_hook is None:
                 return default_inputs(self.model)

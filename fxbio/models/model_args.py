@@ -88,7 +88,7 @@ def _parameters(build: Callable[..., object]) -> Iterable[str]:
 
 
 def accepts(build: Callable[..., object], arguments: Mapping[str, Any]) -> bool:
-    """Whether a callable can be called with these keyword arguments and no others."""
+    """True if a callable can be called with these keyword arguments and no others."""
     try:
         inspect.signature(build).bind(**arguments)
     except (TypeError, ValueError):

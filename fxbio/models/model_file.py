@@ -114,7 +114,7 @@ def _callables(module: ModuleType) -> dict[str, Callable[..., object]]:
 
 
 def _listing(module: ModuleType, label: str) -> list[str]:
-    """What the user may have meant, in the form to type, with the arguments that it needs."""
+    """Names the user may have meant, in the form to type, with the arguments that they need."""
     built = [name for name, value in vars(module).items() if isinstance(value, nn.Module)]
     lines = [f"{label}:{name}" for name in built]
     lines += [f"{label}:{n}{signature_text(value)}" for n, value in _callables(module).items()]

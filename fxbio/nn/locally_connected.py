@@ -23,7 +23,7 @@ Size: TypeAlias = tuple[int, ...]
 
 
 class _LocallyConnected(nn.Module):
-    """What both have in common; they differ in the number of spatial dimensions."""
+    """Base of both layers; they differ in the number of spatial dimensions."""
 
     dimensions: int
 
@@ -82,7 +82,7 @@ class _LocallyConnected(nn.Module):
         )
 
     def _patches(self, x: Tensor) -> Tensor:
-        """What each position sees: (N, in_channels · ∏kernel_size, ∏output_size)."""
+        """Input patches of all positions: (N, in_channels · ∏kernel_size, ∏output_size)."""
         raise NotImplementedError
 
     def _size(self, value: int | Size) -> Size:

@@ -1,4 +1,4 @@
-"""Where an error that was sent straight from its source enters the layers below.
+"""Port through which an error that was sent straight from its source enters the layers below.
 
 An inlet is made of what receives, when that is made, and given to the source afterwards. Autograd
 goes back in the reverse order of the forward pass: it works out the error at one receiver, goes on

@@ -50,13 +50,13 @@ def parse_rule(spec: str) -> FeedbackRule:
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # dynamo can follow neither YAML nor a registry
 def passes_error(spec: str) -> bool:
-    """Whether any error passes a site under that rule, for use outside of an op."""
+    """True if any error passes a site under that rule, for use outside of an op."""
     return parse_rule(spec).passes_error
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # as above
 def trains_weight(spec: str) -> bool:
-    """Whether the weight gets a gradient under that rule, for use outside of an op."""
+    """True if the weight gets a gradient under that rule, for use outside of an op."""
     return parse_rule(spec).trains_weight
 
 
@@ -67,12 +67,12 @@ def feedback_of(weight: Tensor, drawn: Tensor | None, spec: str, dtype_of: Tenso
 
 
 def wants_weight_gradient(spec: str, needs_weight: bool, needs_feedback: bool) -> bool:
-    """Whether an op has to compute the gradient of the weight."""
+    """True if an op has to compute the gradient of the weight."""
     return needs_weight or (needs_feedback and parse_rule(spec).tied)
 
 
 class Watched(NamedTuple):
-    """What a loss on activity sees of one application of a weight."""
+    """Input of a loss on activity: one application of a weight."""
 
     weight: Tensor
     inputs: Callable[[float], Tensor]

@@ -63,13 +63,13 @@ def source(x: Tensor, name: str) -> Tensor:
 
 
 def port(receiver: Tensor, feedback: Tensor, name: str, projection: str) -> Tensor:
-    """Where the error of a source enters, projected by a matrix; see ``fxbio.ops.error_port``."""
+    """Port of the error of a source, projected by a matrix; see ``fxbio.ops.error_port``."""
     result: Tensor = inlet(receiver, feedback, name, projection)
     return result
 
 
 def label_port(logits: Tensor, name: str, mean: bool) -> Tensor:
-    """Where labels enter a classifier; see ``fxbio.ops.error_port``."""
+    """Port of labels into a classifier; see ``fxbio.ops.error_port``."""
     result: Tensor = label_inlet(logits, name, mean)
     return result
 
@@ -81,7 +81,7 @@ def broadcast(output: Tensor, ports: list[Tensor], targets: bool, mean: bool) ->
 
 
 class Backward(NamedTuple):
-    """How the error crosses one weight: what a lowered operation needs besides its operands."""
+    """Backward path of one weight: the inputs of a lowered operation besides its operands."""
 
     rule: str
     """Spec string of the rule."""

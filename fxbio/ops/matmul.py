@@ -67,7 +67,7 @@ def _matmul_backward(ctx: Any, error: Tensor) -> tuple[Tensor | None, ...]:
 def _backward_factors(
     left: Tensor, right: Tensor, drawn: Tensor | None, ctx: Any, error: Tensor
 ) -> tuple[Tensor | None, Tensor | None]:
-    """What stands for ``left`` in ∂/∂right and for ``right`` in ∂/∂left; the weight's is B."""
+    """Substitutes of ``left`` in ∂/∂right and of ``right`` in ∂/∂left; the weight's is B."""
     if not parse_rule(ctx.rule).passes_error:
         return (None, right) if ctx.weight_is_left else (left, None)
     if ctx.weight_is_left:

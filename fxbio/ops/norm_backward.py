@@ -1,4 +1,4 @@
-"""What the backward passes of the normalisation ops have in common."""
+"""Common parts of the backward passes of the normalisation ops."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def keep(
 
 
 def wanted_gradients(ctx: Any, x: int, weight: int, bias: int, feedback: int) -> list[bool]:
-    """Which gradients the kernel is to compute; the arguments are the positions of the inputs."""
+    """Mask of the gradients that the kernel is to compute, by positions of the inputs."""
     needs = ctx.needs_input_grad
     wants_weight = wants_weight_gradient(ctx.rule, needs[weight], needs[feedback])
     return [needs[x] and parse_rule(ctx.rule).passes_error, wants_weight, needs[bias]]

@@ -1,4 +1,4 @@
-"""What the constraints share: which parameters they act on, and how they are taken off again."""
+"""Base of the constraints: the parameters that they act on, and their removal."""
 
 from __future__ import annotations
 
@@ -71,5 +71,5 @@ def all_parameters(optimizer: Optimizer) -> Iterator[Tensor]:
 
 
 def matrices(parameter: Tensor) -> bool:
-    """Whether it has at least two dimensions: weights have, biases and scales have one."""
+    """True if it has at least two dimensions: weights have, biases and scales have one."""
     return parameter.dim() > 1

@@ -49,7 +49,7 @@ class Assignment:
 
     @property
     def is_kept(self) -> bool:
-        """Whether it stays at bp for its kind, because no entry speaks of that."""
+        """True if it stays at bp for its kind, because no entry speaks of that."""
         return self.decided_by.name in KEPT.values()
 
     def make_rule(self) -> Rule:

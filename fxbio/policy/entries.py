@@ -207,7 +207,7 @@ def checked_rule(name: Node, options: Mapping[str, Any], written: Node | None) -
 
 @dataclass(frozen=True)
 class Expect:
-    """How many weights an entry must match."""
+    """Number of weights that an entry must match."""
 
     count: Annotated[Count, Example("53")] = None
     """Exactly so many weights."""
@@ -237,7 +237,7 @@ class Expect:
         return self
 
     def admits(self, found: int) -> bool:
-        """Whether so many weights are as expected."""
+        """True if so many weights are as expected."""
         if self.count is not None:
             return found == self.count
         return (self.min is None or found >= self.min) and (self.max is None or found <= self.max)

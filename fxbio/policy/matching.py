@@ -1,4 +1,4 @@
-"""What one entry matches, and the errors of entries that do not match as they should."""
+"""Matches of one entry, and the errors of entries that do not match as they should."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def match_entry(entry: Entry, graph: Graph) -> tuple[Site, ...]:
 
 
 def _check_patterns(entry: Entry, graph: Graph) -> bool:
-    """Whether a pattern names an opaque part; raises for a pattern that names nothing.
+    """True if a pattern names an opaque part; raises for a pattern that names nothing.
 
     Patterns are looked at one by one: a dead one among several others would pass unseen.
     """
@@ -111,7 +111,7 @@ def _unmatched(entry: Entry, graph: Graph) -> PolicyError:
 
 
 def _reasons(where: Where, graph: Graph) -> Iterator[str]:
-    """What can be said about keys that match something each, but nothing together."""
+    """Explanations for keys that match something each, but nothing together."""
     patterns = list(meant_patterns(where))
     named = [s for s in graph.sites if any(pattern.matches(s.path) for pattern in patterns)]
     unnamed = {s.op for s in named if not s.multiplies} - named_kinds(where)

@@ -26,7 +26,7 @@ R = TypeVar("R", bound=Rule)
 
 @dataclass(frozen=True)
 class RuleTotal:
-    """How much of a model one rule trains."""
+    """Share of a model that one rule trains."""
 
     rule: str
     sites: int
@@ -38,7 +38,7 @@ class RuleTotal:
 
 @dataclass(frozen=True)
 class Plan:
-    """What each site of a model will get.
+    """Rules of all sites of a model.
 
     It is made by ``fxbio.policy.resolve``; ``str(plan)`` is a plain table.
     """
@@ -133,7 +133,7 @@ class Plan:
         return plan
 
     def diff(self, other: Plan) -> PlanDiff:
-        """What ``other`` does differently."""
+        """Differences of ``other`` from this plan."""
         return diff_plans(self, other)
 
     def records(self) -> list[dict[str, Any]]:

@@ -110,7 +110,7 @@ def _plain(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _obstacle(site: Site, voice: _Voice) -> str | None:
-    """Why bp must stay at a site, or ``None``; raises where the policy does not permit that."""
+    """Reason why bp must stay at a site, or ``None``; raises where the policy forbids that."""
     if not voice.rule.rewrites:
         return None
     asked = f"not {voice.rule.name}"
@@ -170,7 +170,7 @@ def _check_shared_weights(asked: list[tuple[Site, _Voice]]) -> None:
 
 
 def _may_share(one: tuple[Site, Rule], other: tuple[Site, Rule]) -> bool:
-    """Whether two uses of a weight may have these rules.
+    """True if two uses of a weight may have these rules.
 
     That of a table is about what arrives at it, and the head that is tied to it may have its own;
     but either the weight learns or it does not.

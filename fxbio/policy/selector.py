@@ -1,4 +1,4 @@
-"""Which sites of a model a selector means."""
+"""Selection of the sites of a model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Graph", "candidates", "meant_patterns", "named_kinds", "patterns_of"
 
 
 class Graph(Protocol):
-    """What policies need to know of a captured model."""
+    """Protocol of a captured model, as policies need it."""
 
     @property
     def name(self) -> str:
@@ -53,7 +53,7 @@ def candidates(where: Where, graph: Graph) -> tuple[Site, ...]:
 
 
 def named_kinds(where: Where) -> frozenset[str]:
-    """What stands under ``op`` anywhere in the selector, other than under ``not``."""
+    """Kinds under ``op`` anywhere in the selector, other than under ``not``."""
     return frozenset(where.op).union(*map(named_kinds, (*where.all_of, *where.any_of)))
 
 

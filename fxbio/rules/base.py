@@ -40,7 +40,7 @@ them, or nothing."""
 
 @dataclass(frozen=True)
 class Rule:
-    """How the error gets to the weights that have this rule: what all families have in common."""
+    """Base of all learning rules: the way of the error to the weights that have the rule."""
 
     name: ClassVar[str] = ""
     """Name in the policy file; set by the ``rule`` decorator."""
@@ -58,7 +58,7 @@ class Rule:
 
     @classmethod
     def memory(cls) -> str:
-        """What it needs besides the model, in words."""
+        """Memory needed besides the model, in words."""
         return ""
 
     @classmethod
@@ -78,17 +78,17 @@ class Rule:
             )
 
     def unsupported(self, info: WeightInfo) -> str | None:
-        """Why this rule cannot serve such a weight, or ``None`` when it can."""
+        """Reason why this rule cannot serve such a weight, or ``None`` when it can."""
         if info.op not in self.ops:
             return f"rule '{self.name}' serves {', '.join(self.ops)}, not {info.op}"
         return None
 
     def unscalable(self) -> str | None:
-        """Why it cannot learn from a loss that is scaled, as in float16, or ``None`` if it can."""
+        """Reason why it cannot learn from a scaled loss, as in float16, or ``None`` if it can."""
         return None
 
     def in_words(self) -> str:
-        """Where the error comes from, for rules that do not send it across their sites."""
+        """Origin of the error in words, for rules that do not send it across their sites."""
         return ""
 
     def options(self) -> dict[str, Any]:

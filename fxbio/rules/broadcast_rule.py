@@ -34,5 +34,5 @@ class BroadcastRule(RoutedRule):
         raise NotImplementedError(f"rule '{self.name}' does not define matrix()")
 
     def carrier(self, receiver: ReceiverInfo) -> Projection:
-        """How the matrix is applied."""
+        """Application of the matrix."""
         raise NotImplementedError(f"rule '{self.name}' does not define carrier()")

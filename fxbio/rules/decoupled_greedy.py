@@ -70,7 +70,7 @@ def classify(
     pooled: tuple[int, ...],
     layers: list[tuple[Tensor, Tensor]],
 ) -> Tensor:
-    """What the classifier of a receiver says, (N, K).
+    """Logits of the classifier of a receiver, (N, K).
 
     Args:
         x: the receiver.

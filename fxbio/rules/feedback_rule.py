@@ -38,7 +38,7 @@ _OPTIONAL = ("draw", "learned", "local_gradient", "activity_loss", "redraw")
 
 @dataclass(frozen=True)
 class FeedbackRule(Rule):
-    """How the error crosses a linear operation on its way back.
+    """Base of rules for the way of the error back across a linear operation.
 
     The weight is handed to a rule in the layout in which the operation uses it; ``B`` has the
     same shape, dtype and device.
@@ -132,7 +132,7 @@ class FeedbackRule(Rule):
         return None
 
     def learns_by_gradient(self) -> bool:
-        """Whether the parameter learns in the backward pass, and not by explicit calls alone."""
+        """True if the parameter learns in the backward pass, and not by explicit calls alone."""
         return self.learns
 
     def path(self, learned: Tensor, drawn: Tensor | None, info: WeightInfo) -> Tensor:
@@ -174,7 +174,7 @@ class FeedbackRule(Rule):
         return 1.0
 
     def reads_weight(self) -> bool:
-        """Whether it looks at the weight outside of the forward pass, not only at its shape."""
+        """True if it looks at the weight outside of the forward pass, not only at its shape."""
         return False
 
     def redraw_period(self) -> int:
@@ -184,7 +184,7 @@ class FeedbackRule(Rule):
     def redraw(
         self, weight: Tensor, feedback: Tensor, info: WeightInfo, generator: torch.Generator
     ) -> Tensor:
-        """What the feedback becomes when it is due; by default, what is drawn anew.
+        """Feedback after a renewal; by default, drawn anew.
 
         Args:
             weight: the forward weight at present, or any of its shape unless ``reads_weight()``.

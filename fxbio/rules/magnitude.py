@@ -1,4 +1,4 @@
-"""How large feedback weights are: the conventions of published code, by name.
+"""Magnitudes of feedback weights: the conventions of published code, by name.
 
 Batch normalisation hides the norm of a forward weight, but nothing hides the norm of a feedback
 weight, so a comparison of rules means little unless the convention is stated.

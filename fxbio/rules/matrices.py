@@ -39,7 +39,7 @@ def matrix_shape(info: WeightInfo) -> tuple[int, int, int]:
 
 
 def no_matrices(info: WeightInfo) -> str | None:
-    """Why a weight cannot be seen as matrices, or ``None`` when it can.
+    """Reason why a weight cannot be seen as matrices, or ``None`` when it can.
 
     A parameter that the operation uses a part of, or transposed, is taken as it is stored.
     """

@@ -27,7 +27,7 @@ class _Product(FeedbackRule):
     ops: ClassVar[tuple[OpKind, ...]] = MATRIX_OPS
 
     def expansion(self) -> int:
-        """How many units lie between for each output."""
+        """Number of hidden units in between for each output."""
         return 1
 
     def learned(self, weight: Tensor, info: WeightInfo, generator: torch.Generator) -> Tensor:

@@ -58,7 +58,7 @@ class Projection:
         raise NotImplementedError
 
     def wanted(self, feedback: torch.Size, shape: torch.Size) -> bool:
-        """Whether B fits a receiver of that shape."""
+        """True if B fits a receiver of that shape."""
         raise NotImplementedError
 
     def check(self, name: str, feedback: torch.Size, shape: torch.Size) -> None:

@@ -34,7 +34,7 @@ class ConvGeometry:
 
 @dataclass(frozen=True)
 class ReceiverInfo:
-    """What a rule may know about a receiver and the error that is sent to it."""
+    """Properties of a receiver and of the error that is sent to it, for rules."""
 
     name: str
     """Path of the layer or block."""
@@ -116,25 +116,25 @@ class RoutedRule(Rule):
         return f"{self._sent()} {source} arrives {where}; {rest} there"
 
     def _sent(self) -> str:
-        """What arrives at a receiver, in words, with a source behind them."""
+        """Error that arrives at a receiver, in words, with a source behind them."""
         raise NotImplementedError(f"rule '{self.name}' does not say what it sends")
 
     def drawn_by(self, receiver: ReceiverInfo) -> str:
-        """What the feedback of a receiver is drawn by, besides the seed; receivers may share it."""
+        """Key that feedback is drawn by, besides the seed; receivers may share it."""
         return f"{receiver.name} <- {receiver.source}" if receiver.source else receiver.name
 
     @property
     def mean_loss(self) -> bool:
-        """Whether the loss is the mean over the batch, where that matters."""
+        """True if the loss is the mean over the batch, where that matters."""
         return True
 
     @property
     def fixes_size(self) -> bool:
-        """Whether its feedback fits receivers of one size only."""
+        """True if its feedback fits receivers of one size only."""
         return False
 
     def unserved(self, receiver: ReceiverInfo) -> str | None:
-        """Why this rule cannot serve a receiver, or ``None`` when it can."""
+        """Reason why this rule cannot serve a receiver, or ``None`` when it can."""
         if self.needs_labels and receiver.error_dims != 2:
             return "labels are recovered from the error of an output of shape (N, K) alone"
         return None

@@ -52,7 +52,7 @@ al. 2022), for which ``J_g = J_fᵀ`` can hold exactly."""
 
 @dataclass(frozen=True)
 class TargetRule(Rule):
-    """What all rules of the family have in common. Properties are what a rule does not offer."""
+    """Base of the family of target propagation. Properties are what a rule does not offer."""
 
     family: ClassVar[Family] = "target"
     calls: ClassVar[str] = "(fxbio.set_phase)"
@@ -83,7 +83,7 @@ class TargetRule(Rule):
 
     @property
     def top(self) -> Top:
-        """Where the targets begin."""
+        """Layer at which the targets begin."""
         return "label"
 
     @property

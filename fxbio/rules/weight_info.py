@@ -17,7 +17,7 @@ __all__ = ["WeightInfo"]
 
 @dataclass(frozen=True)
 class WeightInfo:
-    """What a rule may know about a weight besides its values."""
+    """Properties of a weight besides its values, for rules."""
 
     name: str
     """Qualified name of the weight."""
@@ -40,13 +40,13 @@ class WeightInfo:
 
     @classmethod
     def of(cls, site: Site) -> WeightInfo:
-        """What a rule may know about the weight of a site."""
+        """Properties of the weight of a site."""
         axes = (site.summed, site.produced)
         return cls(site.weight, site.op, site.shape, site.groups, *axes, site.feedback_shape)
 
     @property
     def is_convolution(self) -> bool:
-        """Whether it is the weight of a plain or transposed convolution."""
+        """True if it is the weight of a plain or transposed convolution."""
         return self.op.startswith("conv")
 
     @property
@@ -64,7 +64,7 @@ class WeightInfo:
 
     @property
     def matrices(self) -> WeightLayout:
-        """Which dimensions of the feedback are groups, outputs and inputs."""
+        """Dimensions of the feedback that are groups, outputs and inputs."""
         return self._layout(self.layout)
 
     def _layout(self, shape: tuple[int, ...]) -> WeightLayout:

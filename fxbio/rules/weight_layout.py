@@ -1,4 +1,4 @@
-"""Which dimensions of a weight are groups, outputs and inputs, by the kind of operation."""
+"""Dimensions of a weight that are groups, outputs and inputs, by the kind of operation."""
 
 from __future__ import annotations
 

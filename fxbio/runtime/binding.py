@@ -1,4 +1,4 @@
-"""What a rewritten module carries: the rules of the weights that its forward applies."""
+"""Binding of a rewritten module: the rules of the weights that its forward applies."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class BoundWeight:
 
     @property
     def stored(self) -> bool:
-        """Whether anything of its feedback is kept in the module."""
+        """True if anything of its feedback is kept in the module."""
         return self.feedback is not None or self.learned is not None
 
     def path(self, module: nn.Module) -> Tensor | None:
@@ -101,7 +101,7 @@ class BoundWeight:
 
     @property
     def has_history(self) -> bool:
-        """Whether the feedback comes of the past and not of a seed alone."""
+        """True if the feedback comes of the past and not of a seed alone."""
         return self.learned is not None or self.rule.remembers
 
 
@@ -118,7 +118,7 @@ class Mark:
 
 
 class Delivery(NamedTuple):
-    """How the error of one source reaches one receiver."""
+    """Delivery of the error of one source to one receiver."""
 
     projection: str
     """Spec string."""
@@ -132,7 +132,7 @@ class Delivery(NamedTuple):
 
 @dataclass(frozen=True)
 class Routes:
-    """Where a model routes errors."""
+    """Error routes of a model."""
 
     units: Mapping[str, Unit]
     sources: tuple[str, ...]
@@ -172,7 +172,7 @@ class ModuleBinding:
 
 @dataclass(frozen=True)
 class Installation:
-    """What each module of a model carries, and the tensors and modules that they need for it."""
+    """Bindings of all modules of a model, and the tensors and modules that they need for it."""
 
     bindings: Mapping[str, ModuleBinding]
     """By the path of the module."""

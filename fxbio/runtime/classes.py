@@ -79,7 +79,7 @@ def unbind_module(module: nn.Module) -> None:
 
 
 def is_bound(module: object) -> bool:
-    """Whether a module is rewritten."""
+    """True if a module is rewritten."""
     return isinstance(module, BoundModule)
 
 
@@ -152,7 +152,7 @@ def _new_bound(base: type[nn.Module], forwards: tuple[type, ...]) -> nn.Module:
 
 
 def _forwards_for(module: nn.Module, binding: ModuleBinding) -> tuple[type, ...]:
-    """What wraps the forward of a module, outermost first.
+    """Classes that wrap the forward of a module, outermost first.
 
     Weights get a forward of our own in the stock linear layers, and in all others a scope around
     theirs.

@@ -43,7 +43,7 @@ class Received:
 
 
 def receive(model: nn.Module, routes: Routes, unit: Unit, tensor: Tensor) -> Received:
-    """What is to receive the error of a unit, with an inlet for each source.
+    """Record of a tensor that is to receive the error of a unit, with an inlet for each source.
 
     Args:
         model: holds the feedback matrices and classifiers.

@@ -1,4 +1,4 @@
-"""What every class is made from whose forward stands for that of a user's module."""
+"""Base of every class whose forward stands for that of a user's module."""
 
 from __future__ import annotations
 

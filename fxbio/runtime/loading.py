@@ -53,7 +53,7 @@ def forget_checkpoints(model: nn.Module) -> None:
 
 
 def _additions(module: nn.Module, prefix: str) -> Iterator[_Addition]:
-    """What fxbio added to a module and below it, as far as checkpoints have it.
+    """Additions of fxbio to a module and below it, as far as checkpoints have them.
 
     A module that has several names has as many entries.
     """
@@ -100,7 +100,7 @@ def _after_loading(module: nn.Module, incompatible: Any) -> None:
 
 @torch.no_grad()
 def _draw_again(module: nn.Module, bound: BoundWeight) -> None:
-    """What was drawn when the model was transformed, from the weights of now."""
+    """Draw again from the weights of now what was drawn when the model was transformed."""
     rule, drawn = bound.rule, bound.drawn(module)
     if drawn is None or not rule.remembers:
         return

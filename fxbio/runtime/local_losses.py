@@ -61,7 +61,7 @@ def detach_losses(module: nn.Module, weights: tuple[BoundWeight, ...]) -> None:
 
 
 def averages_itself(parameter: Tensor) -> bool:
-    """Whether a gradient is a mean over the backward passes of an update, and not their sum."""
+    """True if a gradient is a mean over the backward passes of an update, and not their sum."""
     return parameter in _hooked
 
 

@@ -1,4 +1,4 @@
-"""What a forward makes of a weight and of something that is no weight: a mask, a step, an adapter.
+"""Mixtures of a weight and of something that is no weight: a mask, a step, an adapter.
 
 Capture follows a weight through parameters, buffers and constants to the layer that applies it.
 A tensor that came later, a mask that is set after the transform, is none of these to the scope:

@@ -19,7 +19,7 @@ STATE = "_fxbio_state"
 
 @dataclass
 class Watch:
-    """What is known of the updates of one module, besides their number."""
+    """Progress of the updates of one module, besides their number."""
 
     stepped: weakref.WeakSet[Optimizer] = field(default_factory=weakref.WeakSet)
     """Optimizers that made a part of the last update."""
@@ -71,6 +71,6 @@ def state_of(module: nn.Module) -> ModuleState:
 
 
 def binding_of(module: nn.Module) -> ModuleBinding:
-    """What is rewritten in a module so far; an empty binding if nothing is."""
+    """Binding of a module so far; an empty one if nothing is rewritten."""
     state: ModuleState | None = vars(module).get(STATE)
     return ModuleBinding(()) if state is None else state.binding

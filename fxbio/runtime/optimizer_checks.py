@@ -1,4 +1,4 @@
-"""Whether the user's optimizer trains learned feedback as its rule needs.
+"""Check that the user's optimizer trains learned feedback as its rule needs.
 
 Both checks run after an optimizer step: only then is it known which parameters it holds and what it
 remembers of them.
@@ -87,7 +87,7 @@ def _learning(module: nn.Module) -> Iterator[tuple[BoundWeight, str, Tensor]]:
 def _tied_problem(
     optimizer: Optimizer, bound: BoundWeight, feedback: Tensor, sources: list[Tensor]
 ) -> str | None:
-    """Why weight and feedback do not meet although they get one gradient."""
+    """Reason why weight and feedback do not meet although they get one gradient."""
     group = _group(optimizer, feedback)
     others = [other for s in sources if (other := _group(optimizer, s)) is not None]
     assert group is not None
@@ -119,7 +119,7 @@ def _adapts(optimizer: Optimizer, feedback: Tensor) -> bool:
 
 
 def _same_updates(bound: BoundWeight, group: dict[str, Any]) -> bool:
-    """Whether even an adaptive optimizer updates the feedback exactly as it does the weight.
+    """True if even an adaptive optimizer updates the feedback exactly as it does the weight.
 
     It does so for equal gradients and a decay that does not enter them.
     """

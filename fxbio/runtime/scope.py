@@ -169,6 +169,6 @@ class RuleScope(TensorScope):
         self._known.setdefault(tensor, _Known(weight, feedback))
 
     def _twin(self, tensor: Tensor) -> Any:
-        """What stands for a tensor in computing feedback: that of a weight, or itself."""
+        """Substitute of a tensor in computing feedback: that of a weight, or itself."""
         known = self._known.get(tensor)
         return tensor if known is None or known.feedback is None else known.feedback

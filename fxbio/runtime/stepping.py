@@ -1,4 +1,4 @@
-"""Which parameters a step of an optimizer has moved.
+"""Parameters that a step of an optimizer has moved.
 
 Optimizers call others inside of their step, to shard it or to look ahead: only the outermost step
 is reported. A step moves nothing where a gradient scaler skips it, where a CUDA graph records it
@@ -39,7 +39,7 @@ class Step(NamedTuple):
     """Ids of parameters with a gradient that have the values of before."""
 
     def moved(self, parameter: Tensor) -> bool:
-        """Whether it has changed a parameter, which the optimizer holds."""
+        """True if it has changed a parameter, which the optimizer holds."""
         if self.skipped or parameter.grad is None:
             return False
         return id(parameter) not in self.unchanged
@@ -84,7 +84,7 @@ def _end(report: Callable[[Step], None], optimizer: Optimizer, args: Any, kwargs
 
 
 def _is_outermost() -> bool:
-    """Whether no other step is under way in this thread; one that an error has left is not."""
+    """True if no other step is under way in this thread; one that an error has left is not."""
     steps, caller = 0, cast(FrameType | None, sys._getframe(1))
     while caller is not None:
         steps += caller.f_code is _STEP

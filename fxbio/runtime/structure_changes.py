@@ -1,4 +1,4 @@
-"""What others did to a rewritten module since: pruning, parametrizations, exchanged layers.
+"""Changes by others to a rewritten module: pruning, parametrizations, exchanged layers.
 
 They take the parameter away that the rule counts the updates of and copies, or the forward that
 runs it. Each is right before ``transform``, which then captures it.
@@ -42,7 +42,7 @@ def check_unchanged(module: nn.Module, weight: BoundWeight) -> None:
 
 
 def change_of(module: nn.Module, weight: BoundWeight) -> str | None:
-    """How the parameters of a weight differ from those at ``transform``; ``None`` if they do not.
+    """Change of the parameters of a weight since ``transform``; ``None`` if there is none.
 
     A parameter that is a plain tensor for the moment, as in shards and replicas, is no change.
     """
@@ -66,7 +66,7 @@ def parameters_behind(module: nn.Module, attribute: str) -> list[nn.Parameter]:
 
 
 def _instead_of(home: nn.Module, name: str) -> Iterator[tuple[str, nn.Parameter]]:
-    """What pruning, norms of ``torch.nn.utils`` and parametrizations put in a parameter's place."""
+    """Replacements of a parameter by pruning, norms of ``torch.nn.utils`` and parametrizations."""
     for other, parameter in home.named_parameters():
         if other.startswith((f"{name}_", f"parametrizations.{name}.")):
             yield other, parameter

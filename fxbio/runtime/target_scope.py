@@ -58,7 +58,7 @@ class RunningBlock:
         self.made.update(tensors_in(call.out))
 
     def error(self, what: str, why: str) -> ModelError:
-        """What is wrong with it, with the line of the policy and a way out."""
+        """Error of the block, with the line of the policy and a way out."""
         return ModelError(
             what,
             notes=[why, f"rule '{self.target.rule}', decided by {self.target.decided_by}"],
@@ -67,7 +67,7 @@ class RunningBlock:
         )
 
     def holds(self, value: Any) -> bool:
-        """Whether a tensor, or one in a list, was made by this block."""
+        """True if a tensor, or one in a list, was made by this block."""
         if isinstance(value, tuple | list):
             return any(self.holds(item) for item in value)
         return isinstance(value, Tensor) and value in self.made

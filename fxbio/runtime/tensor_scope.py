@@ -31,7 +31,7 @@ class TensorScope(TorchFunctionMode):
         raise NotImplementedError
 
     def on_mark(self, tensor: Tensor, event: str, name: str) -> Tensor | None:
-        """What goes on from a mark; ``None`` for that of another scope, which then answers it.
+        """Tensor that goes on from a mark; ``None`` for one that another scope answers.
 
         Args:
             tensor: goes into the module or comes out of it.

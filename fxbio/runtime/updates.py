@@ -54,7 +54,7 @@ _reported = [False]
 
 
 class _Holdings(NamedTuple):
-    """What an optimizer holds, as long as neither its groups nor the tracked modules change."""
+    """Parameters of an optimizer, as long as neither its groups nor the tracked modules change."""
 
     key: tuple[int, ...]
     held: set[int]
@@ -134,7 +134,7 @@ def count_writes(module: nn.Module) -> None:
 
 
 def follows_updates(module: nn.Module) -> bool:
-    """Whether the feedback of a module depends on the number of its updates."""
+    """True if the feedback of a module depends on the number of its updates."""
     return module in _tracked
 
 
@@ -213,7 +213,7 @@ def _due(module: nn.Module) -> Iterator[tuple[BoundWeight, int]]:
 
 
 def _has_moved(module: nn.Module, weight: BoundWeight, moved: set[int]) -> bool:
-    """Whether all has moved that a weight is made of and that learns."""
+    """True if all has moved that a weight is made of and that learns."""
     sources = (weight.parameter(module, source) for source in weight.sources)
     return all(id(p) in moved for p in sources if p.requires_grad)
 

@@ -1,1 +1,1 @@
-"""What operations are: the table of those that apply weights, and how weights and errors travel."""
+"""Semantics of operations: the table of those with weights; the ways of weights and errors."""

@@ -56,5 +56,5 @@ _LAYERS = frozenset(
 
 
 def is_activation_layer(module: nn.Module) -> bool:
-    """Whether a stock layer of ``torch.nn`` is one of these functions."""
+    """True if a stock layer of ``torch.nn`` is one of these functions."""
     return type(module) in _LAYERS

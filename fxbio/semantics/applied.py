@@ -1,4 +1,4 @@
-"""When a product of a weight is an activation: one definition for capture, scopes and witness.
+"""Products of a weight that are activations: one definition for capture, scopes and witness.
 
 A tensor is an *activation* when it depends on an input of the model or on chance, or when a layer
 made it: a linear map, a convolution or a normalisation, whatever that was applied to. Learned
@@ -28,7 +28,7 @@ _LOOKUPS = (F.embedding_bag,)
 def makes_activation(
     call: LinearCall, is_activation: Callable[[Tensor], bool], applied: bool
 ) -> bool:
-    """Whether a call applies its weight, rather than computing a further weight from it.
+    """True if a call applies its weight, rather than computing a further weight from it.
 
     Args:
         call: of a function that takes a weight.
@@ -41,11 +41,11 @@ def makes_activation(
 
 
 def _multiplied(call: LinearCall) -> list[Tensor]:
-    """What the weight is multiplied with; of a product with a summand, the summand too."""
+    """Operands that the weight is multiplied with; of a product with a summand, the summand too."""
     values: Any = call.args if call.op == "matmul" else call.args[:1]
     return [t for t in tensors_in(values) if t is not call.weight and t.dim() > 0]
 
 
 def applies_or_looks_up(function: Any) -> bool:
-    """Whether a function makes an activation of a weight by definition: a layer, or a table."""
+    """True if a function makes an activation of a weight by definition: a layer, or a table."""
     return function in _LOOKUPS or is_linear_function(function)

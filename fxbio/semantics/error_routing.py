@@ -90,7 +90,7 @@ class ErrorRouter(Generic[V]):
         raise NotImplementedError
 
     def is_followed(self, value: V) -> bool:
-        """Whether gradients exist for values of this dtype."""
+        """True if gradients exist for values of this dtype."""
         raise NotImplementedError
 
     def stop(self, value: V, flows: list[Flow]) -> V:
@@ -127,7 +127,7 @@ class ErrorRouter(Generic[V]):
         return out
 
     def enter(self, name: str, value: V) -> V:
-        """What a module is to see of its input."""
+        """Input of a module as the module is to see it."""
         unit = self._units[name]
         self._entered.append(name)
         value = self._read(value)
@@ -138,7 +138,7 @@ class ErrorRouter(Generic[V]):
         return self.stop(value, flows) if flows else value
 
     def leave(self, name: str, value: V) -> V:
-        """What others are to see of the output of a module.
+        """Output of a module as others are to see it.
 
         Raises:
             ModelError: where the module takes no tensor, or returns several.
@@ -181,7 +181,7 @@ class ErrorRouter(Generic[V]):
         return self._cut_spent(value)
 
     def _receive(self, flows: list[Flow], value: V) -> V:
-        """What goes on from a value that receives for the first of some units."""
+        """Value behind a receiver, which receives for the first of some units."""
         for flow in flows:
             flow.received = True
         unit = min((flow.unit for flow in flows), key=lambda unit: unit.order)

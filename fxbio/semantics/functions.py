@@ -1,4 +1,4 @@
-"""Which calls of torch functions apply a weight, by the table of operations."""
+"""Calls of torch functions that apply a weight, by the table of operations."""
 
 from __future__ import annotations
 
@@ -65,19 +65,19 @@ def match_linear_call(
 
 
 def is_linear_function(function: Any) -> bool:
-    """Whether a function applies a weight, if it is given one."""
+    """True if a function applies a weight, if it is given one."""
     return function in _ONE_WEIGHT or function in _EITHER_SIDE
 
 
 def weight_operand(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """What a call passes as the weight, of the functions that take one by definition."""
+    """Weight argument of a call, of the functions that take one by definition."""
     one = _ONE_WEIGHT.get(function)
     call = None if one is None else one(*args, **kwargs)
     return None if call is None else call.weight
 
 
 def weight_axes(call: LinearCall, dims: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Which dimensions of a ``matmul`` weight are summed over, and which the result gains.
+    """Dimensions of a ``matmul`` weight that are summed over, and those that the result gains.
 
     Args:
         call: one with ``op`` matmul.
@@ -141,7 +141,7 @@ def applies_layer(
     kwargs: Mapping[str, Any],
     is_parameter: IsWeight = _is_parameter,
 ) -> bool:
-    """Whether a call applies a layer's matrix, where an error is routed around what comes next.
+    """True if a call applies a layer's matrix, where an error is routed around what comes next.
 
     Scales of normalisation layers do not count, nor do products of two activations.
 

@@ -1,4 +1,4 @@
-"""Which modules are recorded as one node, and which of them apply a weight."""
+"""Leaf modules: those recorded as one node, and those of them that apply a weight."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _runs_forward_of(module: nn.Module, cls: type[nn.Module]) -> bool:
 
 
 def is_leaf(module: nn.Module) -> bool:
-    """Whether a module is one node: a childless layer of ``torch.nn``, or a stock linear layer."""
+    """True if a module is one node: a childless layer of ``torch.nn``, or a stock linear layer."""
     if hasattr(module, "parametrizations"):
         return False
     if linear_leaf_kind(module) is not None:
@@ -60,7 +60,7 @@ def is_leaf(module: nn.Module) -> bool:
 
 
 def opaque_reason(module: nn.Module) -> str | None:
-    """Why nothing inside a module can be seen, or ``None`` if it can."""
+    """Reason why nothing inside a module can be seen, or ``None`` if it can."""
     if isinstance(module, torch.jit.ScriptModule):
         return "a TorchScript module runs outside of Python"
     if isinstance(module, _RECURRENT):

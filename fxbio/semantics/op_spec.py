@@ -1,4 +1,4 @@
-"""What the table of operations says of each: how torch spells it, and how it runs under a rule."""
+"""Row of the table of operations: its spellings in torch, and its op under a rule."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def giving_values(function: Any, operands: Sequence[T]) -> Sequence[T]:
 
 
 def called_function(node: fx.Node) -> Any:
-    """What a node calls, as a ``TorchFunctionMode`` is given it."""
+    """Function of a node, as a ``TorchFunctionMode`` is given it."""
     if node.op == "call_method":
         return getattr(Tensor, str(node.target))
     if node.target is getattr and node.args[1] in _ATTRIBUTES:
@@ -135,7 +135,7 @@ class NodeFollower(Generic[T]):
         self._known: dict[fx.Node, Followed[T]] = {}
 
     def twin(self, node: fx.Node) -> T | None:
-        """What stands for a node, or ``None``."""
+        """Feedback counterpart of a node, or ``None``."""
         return self._value(node).twin
 
     def _value(self, node: fx.Node) -> Followed[T]:

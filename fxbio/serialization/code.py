@@ -39,7 +39,7 @@ def readable_code(lowered: LoweredGraph) -> dict[str, str]:
 
 
 def is_rewritten(node: fx.Node) -> bool:
-    """Whether a node is not of the captured forward pass."""
+    """True if a node is not of the captured forward pass."""
     return any(key in node.meta for key in _COMMENTS) or node.target is stop
 
 

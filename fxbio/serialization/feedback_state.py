@@ -70,7 +70,7 @@ def irreproducible(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _is_of_the_past(rule: FeedbackRule) -> bool:
-    """Whether what it drew cannot be drawn again, and is not among the weights either."""
+    """True if what it drew cannot be drawn again, and is not among the weights either."""
     return rule.reads_weight() and not rule.remembers
 
 

@@ -38,7 +38,7 @@ _CHECKED = ("plan.json", "weights.pt", "feedback.pt")
 
 @dataclass(frozen=True)
 class _Content:
-    """What must be in ``record.json``, and of which types."""
+    """Contents of ``record.json`` and their types."""
 
     versions: Mapping[str, str]
     pipeline: str

@@ -21,7 +21,7 @@ RECORD = "_fxbio_record"
 
 @dataclass(frozen=True)
 class ModelSource:
-    """How the stock model was built and called, so that ``load`` can do it again."""
+    """Recipe of the stock model, to build and call it again in ``load``."""
 
     reference: str
     """As on the command line: ``torchvision:resnet18``, ``model.py:build``."""
@@ -34,7 +34,7 @@ class ModelSource:
 
 @dataclass(frozen=True)
 class Record:
-    """What was done to a model. It is copied and pickled with the model."""
+    """Record of a transformation. It is copied and pickled with the model."""
 
     plan: Plan
     pipeline: str

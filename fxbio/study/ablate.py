@@ -84,7 +84,7 @@ def ablate(
 
 
 def load_results(folder: str | Path) -> StudyResults:
-    """What has come so far of the study in a folder.
+    """Results so far of the study in a folder.
 
     Raises:
         RecordError: when there is no study in it.
@@ -106,7 +106,7 @@ def _index(study: Study, subject: Subject) -> Index:
 
 
 def _left(index: Index, rows: dict[tuple[str, int], Row], retry: bool) -> list[tuple[Cell, int]]:
-    """What is to be trained: each run once, however many cells share it."""
+    """Runs to train: each once, however many cells share it."""
     wanted = {(cell.run, seed): (cell, seed) for cell in index.cells for seed in index.seeds}
     over = {key for key, row in rows.items() if row.state == "done" or not retry}
     return [pair for key, pair in wanted.items() if key not in over]

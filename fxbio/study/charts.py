@@ -1,4 +1,4 @@
-"""How charts of studies look, and how matplotlib writes them: the same bytes each time."""
+"""Style of the charts of studies, written by matplotlib: the same bytes each time."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ _LONGEST = 28
 
 @dataclass(frozen=True)
 class RuleStyle:
-    """How a rule is told from others."""
+    """Style that tells a rule from others."""
 
     colour: str
     marker: str
@@ -172,7 +172,7 @@ def shortened(name: str, width: float) -> str:
 
 
 def text_width(text: str, size: float = 7.0) -> float:
-    """How wide a line of text is, in cm."""
+    """Width of a line of text, in cm."""
     return float(TextPath((0, 0), text, size=size).get_extents().width) / 72 * 2.54 if text else 0.0
 
 

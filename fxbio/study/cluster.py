@@ -21,7 +21,7 @@ _DAY = 24 * 60
 
 @dataclass(frozen=True)
 class Cluster:
-    """Where jobs go, and what they ask for."""
+    """Destination of jobs, and the resources that they ask for."""
 
     name: ClusterName
     parameters: Mapping[str, Any]
@@ -36,7 +36,7 @@ class Cluster:
         return f"jobs     each run is a job of {self.name}{most}; {asked}"
 
     def executor(self, folder: Path) -> Any:
-        """What submits jobs whose files are to be in a folder.
+        """Submitter of jobs whose files are to be in a folder.
 
         Raises:
             ConfigError: when submitit is not installed, the cluster is not here, or a parameter is

@@ -148,11 +148,11 @@ class Job:
 
     @property
     def is_lost(self) -> bool:
-        """Whether it came to its end and left nothing."""
+        """True if it came to its end and left nothing."""
         return self._is_over and not self._has_result
 
     def row(self) -> Row | None:
-        """What came of the run, once its job is over."""
+        """Result of the run, once its job is over."""
         over = self._stays_over()  # first, or a job that ends here would seem to leave nothing
         row = self._result() if self._has_result else None
         if row is not None and row.state != "preempted":
@@ -198,7 +198,7 @@ class Job:
         return not self._state.startswith(_IN_QUEUE)
 
     def _stays_over(self) -> bool:
-        """Whether it has been over for so long that nothing more is to come."""
+        """True if it has been over for so long that nothing more is to come."""
         if not self._is_over:
             self._over_since = None
         elif self._over_since is None:
@@ -207,7 +207,7 @@ class Job:
 
 
 def _train(task: CellRun) -> Row:
-    """What a job does. Left to itself, submitit would answer its signal by leaving at once."""
+    """Run a job. Left to itself, submitit would answer its signal by leaving at once."""
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # the trainer watches it
     signal.signal(signal.SIGUSR2, lambda number, frame: signal.raise_signal(signal.SIGUSR1))
     return run_cell(task)

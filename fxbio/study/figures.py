@@ -1,4 +1,4 @@
-"""Which figures a study has, and what goes into each."""
+"""Figures of a study, and their contents."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def figures(
 def _training(
     axis: str, results: StudyResults, histories: Histories, notation: Notation
 ) -> Iterator[tuple[str, list[Panel], Points]]:
-    """What the runs of an axis wrote down, a panel for each cell, and the mean of the base."""
+    """Histories of the runs of an axis, a panel for each cell, and the mean of the base."""
     index = results.index
     pairs = zip(index.cells, results.lines, strict=True)
     cells = [(cell, line) for cell, line in pairs if cell.axis == axis]

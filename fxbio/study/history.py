@@ -1,4 +1,4 @@
-"""What a run wrote down on its way: its metric, its loss and its angles over the epochs."""
+"""History of a run: its metric, its loss and its angles over the epochs."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ PlotFormat = Literal["pdf", "png"]
 
 @dataclass(frozen=True)
 class PlotOptions:
-    """How plots are written."""
+    """Format of plots."""
 
     formats: Sequence[PlotFormat] = ()
     """Beside SVG, which the report shows."""
@@ -44,7 +44,7 @@ Plots = Mapping[str, Sequence[Plot]]
 
 
 def plots_missing() -> str | None:
-    """Why no plot can be drawn, and what to install; ``None`` where they can."""
+    """Reason why no plot can be drawn, and what to install; ``None`` where they can."""
     try:
         importlib.import_module("matplotlib.figure")
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""What a study is going to do, in a few lines."""
+"""Preview of a study, in a few lines."""
 
 from __future__ import annotations
 

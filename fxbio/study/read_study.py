@@ -92,7 +92,7 @@ def _check_rule(rule: RuleConfig) -> None:
 
 
 def _check_steps(axis: AxisConfig) -> None:
-    """What an axis steps through that is no rule: values of an option, policy files."""
+    """Check the steps of an axis that are no rules: values of an option, policy files."""
     steps = axis.option and axis.option.written
     if axis.option and steps:
         for value in steps.below["values"].items:

@@ -1,4 +1,4 @@
-"""What came of an axis: a curve with error bars for each rule, or a map of units and rules."""
+"""Results of an axis: a curve with error bars for each rule, or a map of units and rules."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ what the colour bar with the names of the rules take, in cm."""
 
 @dataclass(frozen=True)
 class Results:
-    """What is drawn of an axis."""
+    """Results of an axis as they are drawn."""
 
     axis: str
     base: Line
@@ -134,7 +134,7 @@ def _one_rule(
 
 
 def _missing(axes: Axes, lines: Sequence[tuple[float, Line]]) -> None:
-    """Why there is no point."""
+    """Draw the reason why there is no point."""
     for x, line in lines:
         what = ": ".join(filter(None, (plain(line.rule), line.note)))
         place = axes.get_xaxis_transform()  # from the bottom up, wherever the numbers are
@@ -226,7 +226,7 @@ def _written(
 
 
 def _bar_title(results: Results, room: float) -> str:
-    """What the colours are, in one line or two."""
+    """Legend of the colours, in one line or two."""
     base, notation = results.base, results.notation
     title = f"Δ {plain(notation.metric)} to the base"
     if base.mean is None:

@@ -58,7 +58,7 @@ LEGEND = (
 
 @dataclass(frozen=True)
 class Notation:
-    """How values of a metric are written: as they are, or in percent."""
+    """Notation of the values of a metric: as they are, or in percent."""
 
     name: str
     """Of the metric."""

@@ -18,7 +18,7 @@ __all__ = ["Row", "append_row", "read_rows", "repair_rows"]
 
 @dataclass(frozen=True)
 class Row:
-    """How one run ended."""
+    """Result of one run."""
 
     run: str
     """Of which cell, as in ``Cell.run``."""
@@ -34,7 +34,7 @@ class Row:
 
     @property
     def key(self) -> tuple[str, int]:
-        """Which run it tells of."""
+        """Cell and seed of the run."""
         return self.run, self.seed
 
 

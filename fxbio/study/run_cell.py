@@ -22,7 +22,7 @@ __all__ = ["CellRun", "run_cell"]
 
 @dataclass(frozen=True)
 class CellRun:
-    """What a process is told to do."""
+    """Orders for a process."""
 
     run: str
     seed: int

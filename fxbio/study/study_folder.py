@@ -40,18 +40,18 @@ class Index:
 
 @dataclass(frozen=True)
 class StudyFolder:
-    """Where each file of a study is."""
+    """Paths of the files of a study."""
 
     path: Path
 
     @property
     def index(self) -> Path:
-        """What the study is."""
+        """Description of the study."""
         return self.path / "study.json"
 
     @property
     def rows(self) -> Path:
-        """What came of it."""
+        """Results of its runs."""
         return self.path / "results.jsonl"
 
     def cell(self, run: str, seed: int) -> Path:
@@ -59,7 +59,7 @@ class StudyFolder:
         return self.path / "cells" / run / f"seed-{seed}"
 
     def read_index(self) -> Index:
-        """What the study in this folder is.
+        """Description of the study in this folder.
 
         Raises:
             RecordError: when there is none, or it is damaged.
@@ -146,7 +146,7 @@ def _check_place(cell: Cell) -> None:
 
 
 def _differences(old: Index, new: Index) -> list[str]:
-    """What makes the rows of one study meaningless in the other."""
+    """Differences that make the rows of one study meaningless in the other."""
     before, after = _recipe_keys(old), _recipe_keys(new)
     found = [
         f"{key}: {before.get(key)} there, {after.get(key)} here"

@@ -55,7 +55,7 @@ class RuleConfig:
 
     @property
     def label(self) -> str:
-        """What the tables call it."""
+        """Name in tables."""
         return self.name or self.rule
 
 
@@ -81,7 +81,7 @@ class OptionConfig:
 
 @dataclass(frozen=True)
 class AxisConfig:
-    """What differs from cell to cell: units of the model, policies, or an option of a rule."""
+    """Differences from cell to cell: units of the model, policies, or an option of a rule."""
 
     name: str
     """The heading of its table."""
@@ -130,7 +130,7 @@ class AxisConfig:
 
     @property
     def location(self) -> Location | None:
-        """Where it says which layers take part."""
+        """Place in the file where it says which layers take part."""
         return self.within.location or (self.written.location if self.written else None)
 
 

@@ -1,4 +1,4 @@
-"""What a study is about: the base model, and what one run of it costs."""
+"""Subject of a study: the base model, and the cost of one run of it."""
 
 from __future__ import annotations
 

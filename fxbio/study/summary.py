@@ -26,7 +26,7 @@ Rows = Mapping[tuple[str, int], Row]
 
 @dataclass(frozen=True)
 class StudyResults(TableResult):
-    """What has come of a study so far."""
+    """Results of a study so far."""
 
     index: Index
     lines: tuple[Line, ...]
@@ -122,7 +122,7 @@ def _note(cell: Cell, index: Index, rows: Rows) -> str:
 
 
 def _sameness(cell: Cell, index: Index, rows: Rows) -> list[str]:
-    """What a rule changes nothing in is told, for it looks like a mistake."""
+    """Notes on rules that change nothing, for it looks like a mistake."""
     base, done = _done(BASE, index, rows), _done(cell.run, index, rows)
     both = base.keys() & done.keys()
     same = both and all(done[seed].metrics == base[seed].metrics for seed in both)

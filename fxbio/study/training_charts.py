@@ -44,7 +44,7 @@ _BASE = "#b4bac1"
 
 @dataclass(frozen=True)
 class Curve:
-    """What one run wrote down."""
+    """History of one run."""
 
     seed: int
     points: Points
@@ -54,7 +54,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Panel:
-    """What is shown of a cell."""
+    """Curves shown of a cell."""
 
     unit: str
     rule: str
@@ -155,7 +155,7 @@ class _Scale:
         return cls(epochs, low - room, high + room, False)
 
     def escape(self, points: Points) -> tuple[float, float] | None:
-        """Where a curve leaves the scale for the first time, at the edge that it goes through."""
+        """Point on the edge of the scale at which a curve leaves it for the first time."""
         for epoch, value in points:
             if not self.low <= value <= self.high:
                 return epoch, self.low if value < self.low else self.high
@@ -232,7 +232,7 @@ def _heading(figure: Figure, axes: Axes, top: float, rule: str, colour: str) -> 
 def _handles(
     base: Points, panels: Sequence[Panel], dashes: Mapping[int, LineStyle], scale: _Scale
 ) -> Iterator[Line2D]:
-    """What the lines are."""
+    """Legend entries of the lines."""
     curves = [curve for panel in panels for curve in panel.curves]
     shown = {curve.seed for curve in curves}
     if base:

@@ -1,4 +1,4 @@
-"""What one block carries: its inverse, and how errors meet it."""
+"""Target of one block: its inverse, and the way errors meet it."""
 
 from __future__ import annotations
 
@@ -68,12 +68,12 @@ class BlockTarget(nn.Module):
 
     @property
     def cuts(self) -> bool:
-        """Whether the block is to be run on ``x.detach()``."""
+        """True if the block is to be run on ``x.detach()``."""
         return self.inverse is not None
 
     @property
     def learns_in_backward(self) -> bool:
-        """Whether the inverse learns in the backward pass of the model, and in this phase."""
+        """True if the inverse learns in the backward pass of the model, and in this phase."""
         own = self.inverse is not None and self.rule.iterations == 0
         return own and self.training and self.phase != "forward"
 
@@ -112,7 +112,7 @@ class BlockTarget(nn.Module):
         )
 
     def loss(self, block: Map, x: Tensor, h: Tensor) -> Tensor:
-        """What the inverse learns from: the sum over units, the mean over the batch.
+        """Loss of the inverse: the sum over units, the mean over the batch.
 
         Args:
             block: f, as for ``connect``.
@@ -130,7 +130,7 @@ class BlockTarget(nn.Module):
         return LOSSES[self.rule.loss](forward, self.back, x, seen, self.rule.sigma)
 
     def seen(self, h: Tensor, x: Tensor) -> Tensor:
-        """What the inverse is given of an output: ``h``, ``softmax(h)``, or ``[softmax(h), z]``."""
+        """Input of the inverse for an output: ``h``, ``softmax(h)``, or ``[softmax(h), z]``."""
         seen = h.softmax(-1) if self.softmax else h
         return seen if self.auxiliary is None else torch.cat([seen, self.auxiliary(x)], -1)
 

@@ -51,7 +51,7 @@ def _mixed(block: Block, given: Sequence[Rule | None]) -> PolicyError:
 def make_targets(
     blocks: Sequence[Block], rules: Mapping[str, TargetRule], seed: int
 ) -> dict[str, BlockTarget]:
-    """What each block with a rule carries, by the name of the block.
+    """Targets of all blocks with a rule, by the name of the block.
 
     Where targets begin is for the rule of the last such block to say. Every block with one before
     it gets an inverse, so a part of the model below, under another rule, is sent a difference too.

@@ -93,7 +93,7 @@ def relay(h: Tensor, x: Tensor) -> Tensor:
 
 
 def samples_of(h: Tensor, reduction: Reduction) -> int:
-    """What turns the error of a batch into that of one sample: its size, if the loss is a mean.
+    """Factor from the error of a batch to that of one sample: its size, if the loss is a mean.
 
     The difference is not linear in the error, so without it targets would depend on the size of
     the batch. Under DDP the loss is the mean over the batch of one rank, which is what counts.

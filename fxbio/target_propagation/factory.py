@@ -14,7 +14,7 @@ __all__ = ["load_factory"]
 
 
 def load_factory(reference: str) -> InverseFactory:
-    """What makes an inverse: a function or a class that is called with a ``Block``.
+    """Factory of an inverse: a function or a class that is called with a ``Block``.
 
     Importing the file or module runs its code.
 

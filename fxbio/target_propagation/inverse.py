@@ -148,7 +148,7 @@ def _too_large(block: Block, weights: int) -> RuleError:
 
 
 def _checked(module: object, block: Block, auxiliary: int) -> nn.Module:
-    """What a user's factory made, tried on a batch of zeros."""
+    """Product of a user's factory, tried on a batch of zeros."""
     if not isinstance(module, nn.Module):
         raise RuleError(
             f"the inverse of block '{block.name}' is {type(module).__name__}, not a torch.nn.Module"

@@ -34,7 +34,7 @@ class LinearInverse(nn.Linear):
 
 
 class _SpatialInverse(nn.Module):
-    """What the inverses of both convolutions hold."""
+    """Base of the inverses of both convolutions."""
 
     def __init__(self, operation: Operation) -> None:
         super().__init__()

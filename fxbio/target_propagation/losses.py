@@ -1,4 +1,4 @@
-"""What an inverse g of a block f learns from: sums over units, means over the batch.
+"""Losses of an inverse g of a block f: sums over units, means over the batch.
 
 Only g learns: f is evaluated without gradients, and the noise ε is normal with deviation σ.
 """

@@ -1,4 +1,4 @@
-"""What the steps of a forward pass do to a tensor, as plain data: what an inverse is built from."""
+"""Steps of a forward pass as plain data: what an inverse is built from."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ _TRANSPOSITIONS = {"transpose", "permute", "movedim", "swapaxes", "swapdims"}
 def read_operation(
     model: nn.Module, node: fx.Node, source: fx.Node | None, site: Site | None
 ) -> Operation:
-    """What a node does to the tensor that comes from ``source``.
+    """Step that a node does to the tensor that comes from ``source``.
 
     Args:
         model: the module that was captured.
@@ -171,7 +171,7 @@ def _activation(name: str, node: fx.Node, module: nn.Module | None) -> Activatio
 
 
 def _pools(before: tuple[int, ...], after: tuple[int, ...]) -> bool:
-    """Whether batch and channel stay in front, and something behind them shrinks or is gone."""
+    """True if batch and channel stay in front, and something behind them shrinks or is gone."""
     return len(before) > 2 and before[:2] == after[:2]
 
 
@@ -181,7 +181,7 @@ def _reshapes(before: tuple[int, ...], after: tuple[int, ...]) -> bool:
 
 
 def _permutation(name: str, node: fx.Node, rank: int) -> tuple[int, ...]:
-    """Where each dimension of the result comes from, found by trying it on distinct sizes."""
+    """Origin of each dimension of the result, found by trying it on distinct sizes."""
     sizes = tuple(range(2, rank + 2))
     probe = torch.empty(sizes, device="meta")
     moved = getattr(torch.Tensor, name)(probe, *node.args[1:], **node.kwargs)

@@ -1,4 +1,4 @@
-"""Which weights learn: those of the blocks, those of the inverses, or both at once.
+"""Phases of learning: the weights of the blocks, those of the inverses, or both at once.
 
 Alternating training switches between ``forward`` and ``inverse`` from epoch to epoch; parallel
 training stays with ``both``.
@@ -17,7 +17,7 @@ Phase = Literal["forward", "inverse", "both"]
 
 
 class HasPhase(Protocol):
-    """What can be switched."""
+    """Protocol of modules with phases."""
 
     phase: Phase
 

@@ -35,5 +35,5 @@ def _trains(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> bool:
-    """Whether a call of ``F.batch_norm`` uses the statistics of the batch."""
+    """True if a call of ``F.batch_norm`` uses the statistics of the batch."""
     return training

@@ -76,7 +76,7 @@ def _step(
 def _reconstructed(
     blocks: Sequence[FeedbackBlock], index: int, activations: Sequence[Tensor]
 ) -> Map:
-    """What stands for f in the loss of one inverse.
+    """Substitute of f in the loss of one inverse.
 
     Under the difference reconstruction loss that is the way on to the last block and back again
     by differences, ``h + g(f(h̃)) − g(f(h))`` at each block (Meulemans et al. 2020).

@@ -1,4 +1,4 @@
-"""Whether and for what gradients are computed."""
+"""Grad mode: whether gradients are computed, and for what."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["differentiated", "is_examined", "learning", "under_examination"]
 
 
 def differentiated() -> bool:
-    """Whether somebody may go back through what runs now; an exported program is for both."""
+    """True if somebody may go back through what runs now; an exported program is for both."""
     return torch.is_grad_enabled() or torch.compiler.is_exporting()
 
 
@@ -43,5 +43,5 @@ def under_examination() -> Iterator[None]:
 
 
 def is_examined() -> bool:
-    """Whether the model that runs is looked at and not trained."""
+    """True if the model that runs is looked at and not trained."""
     return _examined[0] > 0

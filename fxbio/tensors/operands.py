@@ -1,4 +1,4 @@
-"""Which tensors a rule can work on, and the shape of those that have none."""
+"""Tensors that a rule can work on, and the shape of those that have none."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["shape_of", "unsupported_operand"]
 def unsupported_operand(
     weight: Tensor, sources: Iterable[Tensor], others: Iterable[Tensor]
 ) -> str | None:
-    """Why no rule can cross a product of these tensors; ``None`` where one can.
+    """Reason why no rule can cross a product of these tensors; ``None`` where one can.
 
     Args:
         weight: what is applied.

@@ -27,7 +27,7 @@ _PLAIN = {Tensor, nn.Parameter, FakeTensor}
 
 
 def is_sparse(tensor: Tensor) -> bool:
-    """Whether a tensor has one of the sparse layouts, coordinates or compressed."""
+    """True if a tensor has one of the sparse layouts, coordinates or compressed."""
     return tensor.layout in _SPARSE_PARTS
 
 
@@ -59,7 +59,7 @@ def _inner_parts(tensor: Tensor, names: tuple[str, ...]) -> list[Tensor]:
 
 
 def storage_key(tensor: Tensor) -> Hashable:
-    """What tensors over the same memory have in common.
+    """Identity of a memory, common to all tensors over it.
 
     Autograd hands out new tensor objects for views, so storages are followed instead.
     """

@@ -1,4 +1,4 @@
-"""What one call of a rule op should have done, from plain torch functions and autograd.
+"""Oracle of one call of a rule op, from plain torch functions and autograd.
 
 For an operation ``f`` with forward weight ``W`` and feedback weight ``B``
 

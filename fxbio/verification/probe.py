@@ -86,7 +86,7 @@ class Delivered:
 
 
 def is_rule_op(func: Any) -> bool:
-    """Whether a function is one of fxbio's custom ops that apply a weight under a rule."""
+    """True if a function is one of fxbio's custom ops that apply a weight under a rule."""
     if not isinstance(func, torch._ops.OpOverload) or func.namespace != "fxbio":
         return False
     return any(argument.name == "rule" for argument in func._schema.arguments)

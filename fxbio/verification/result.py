@@ -18,7 +18,7 @@ __all__ = ["SiteVerdict", "Verification"]
 
 @dataclass(frozen=True)
 class SiteVerdict:
-    """What was seen at one site."""
+    """Verdict on one site."""
 
     site: str
     rule: str
@@ -39,7 +39,7 @@ class SiteVerdict:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is wrong here."""
+        """True if nothing is wrong here."""
         return self.problem is None
 
 
@@ -59,7 +59,7 @@ class Verification:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing at all is wrong."""
+        """True if nothing at all is wrong."""
         seen = bool(self.rows) or not self.idle  # nothing was wrong where nothing ran
         rows_ok = seen and all(row.ok for row in self.rows)
         return rows_ok and self.outputs_equal and not self.silent_backprop

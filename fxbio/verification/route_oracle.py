@@ -1,4 +1,4 @@
-"""What a receiver should have been sent, written out with plain torch functions.
+"""Oracle of what a receiver is sent, written out with plain torch functions.
 
 The geometry is read from the spec of the projection; nothing of its arithmetic takes part.
 """

@@ -56,7 +56,7 @@ def _unit_of(model: nn.Module, assignment: Assignment) -> Unit | None:
 
 
 def _missing(model: nn.Module, unit: Unit, calls: list[Delivered]) -> str | None:
-    """Why no error is on its way to a unit, or ``None`` if one is, or nothing learns there."""
+    """Reason why no error is on its way to a unit; ``None`` if one is, or nothing learns there."""
     learns = any(p.requires_grad for p in model.get_submodule(unit.name).parameters())
     routes = binding_of(model).routes
     assert routes is not None
@@ -124,7 +124,7 @@ def _difference(call: Delivered, arrival: Arrival) -> float:
 
 
 def _alone(calls: list[Delivered], arrival: Arrival) -> bool:
-    """Whether nothing arrived at a receiver but what was sent there, by all sources together."""
+    """True if nothing arrived at a receiver but what was sent there, by all sources together."""
     shares = [
         other.sent
         for call in calls

@@ -213,7 +213,7 @@ def _judge_call(call: OpCall) -> _CallVerdict:
 
 
 def _magnitudes(call: OpCall, error: Tensor, feedback: Tensor | None) -> Callable[[str], float]:
-    """How large the terms are whose sum a gradient is.
+    """Magnitudes of the terms whose sum a gradient is.
 
     They may cancel, exactly so for the bias of an attention's keys; what is left is rounding.
     """
@@ -258,7 +258,7 @@ def _largest_entry(got: Tensor, want: Tensor) -> float:
 def _compare_with_backprop(
     call: OpCall, error: Tensor, feedback: Tensor | None
 ) -> tuple[bool | None, bool, float | None]:
-    """Whether the error sent below differs from backprop's, whether it should, and by what gain."""
+    """Error sent below beside backprop's: whether they differ, whether they should, the gain."""
     sent = call.sent
     if not sent or feedback is None:
         return None, False, None

@@ -30,7 +30,7 @@ __all__ = ["Witness", "check_witness", "ruled_parameters", "silent_backprop"]
 
 
 class Witness:
-    """Which rule each parameter was applied with, in one forward pass."""
+    """Observer of the rule that each parameter was applied with, in one forward pass."""
 
     def __init__(self, model: nn.Module, plan: Plan) -> None:
         self.taint = WeightTaint(model)
@@ -119,7 +119,7 @@ def check_witness(
 
 
 def differences(expected: ExpectedCalls, witness: Witness) -> list[str]:
-    """What the lowered graph says and the model did not do, and the other way round."""
+    """Differences between the lowered graph and the pass of the model, both ways."""
     ran = {(parameter, rule) for parameter, rules in witness.rules.items() for rule in rules}
     sent = {arrival.name for call in witness.probe.deliveries for arrival in call.arrivals}
     connected = {found.target.name for found in witness.connections}
@@ -139,7 +139,7 @@ def _unequal(what: str, expected: frozenset[str], met: set[str]) -> list[str]:
 
 
 def find_faults(plan: Plan, witness: Witness) -> tuple[list[str], set[str]]:
-    """What the plan says and the witness did not see, and the weights that were seen."""
+    """Faults of the plan that the witness did not see, and the weights that were seen."""
     faults: list[str] = []
     weights: set[str] = set()
     rules, silent = witness.rules, silent_backprop(plan, witness)

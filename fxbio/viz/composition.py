@@ -1,4 +1,4 @@
-"""Which boxes a picture has at a level, and how they are wired."""
+"""Boxes of a picture at a level, and their wires."""
 
 from __future__ import annotations
 

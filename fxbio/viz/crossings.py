@@ -1,4 +1,4 @@
-"""How the error crosses each site, and what carries it, in a few words."""
+"""Crossings of errors at sites, and the carrier of each, in a few words."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _CARRIERS = {"weights": _EXACT, "signs": "sign W", "copies": "copy of W", "none"
 
 @dataclass(frozen=True)
 class Crossing:
-    """What a site does with errors, under its rule and at its place."""
+    """Effect of a site on errors, under its rule and at its place."""
 
     carrier: str
     """What carries the error to the site, or from it to the one before."""
@@ -54,7 +54,7 @@ def crossings(errors: ErrorFlow) -> dict[str, Crossing]:
 
 
 def carrier_of(rule: Rule, *, receives: bool, sends: bool, at_output: bool) -> str:
-    """What carries the error to a site, or from it to the one before.
+    """Carrier of the error to a site, or from it to the one before.
 
     Args:
         rule: of the site.
@@ -83,6 +83,6 @@ def _routed(rule: RoutedRule, *, goes_on: bool) -> str:
 
 
 def transport_of(rule: Rule, carrier: str) -> Transport:
-    """What is read of the forward weight where a rule has this carrier."""
+    """Part of the forward weight that is read where a rule has this carrier."""
     exact = carrier == _EXACT or carrier.endswith(_THEN_EXACT)
     return "weights" if exact else rule.transports

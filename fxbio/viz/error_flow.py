@@ -24,7 +24,7 @@ __all__ = ["ErrorFlow"]
 
 @dataclass
 class ErrorFlow:
-    """What is sent back between the nodes of a pass, as the lowered graph says."""
+    """Errors sent back between the nodes of a pass, as the lowered graph says."""
 
     flow: tuple[fx.Node, ...]
     """The captured nodes that carry activations, in order of execution."""
@@ -119,7 +119,7 @@ class ErrorFlow:
 
     @cached_property
     def receivers(self) -> dict[fx.Node, fx.Node]:
-        """Where such errors arrive, with a site that learns from them there.
+        """Arrivals of such errors, with a site that learns from them there.
 
         That is the site itself, or the end of the block that it is in.
         """

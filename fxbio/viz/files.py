@@ -69,7 +69,7 @@ def check_format(path: Path) -> None:
 
 
 def _conversion(name: str, ending: str) -> str:
-    """How an SVG becomes what journals and slides take."""
+    """Conversion of an SVG into the formats of journals and slides."""
     if ending not in _CONVERTED:
         return ""
     target = f"{name}{ending}"

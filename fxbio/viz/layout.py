@@ -54,7 +54,7 @@ class Rect:
 
 @dataclass
 class Layout:
-    """Where everything is; the origin is the upper left corner of the drawing."""
+    """Positions of everything; the origin is the upper left corner of the drawing."""
 
     nodes: dict[str, Rect] = field(default_factory=dict)
     passages: dict[str, tuple[Rect, ...]] = field(default_factory=dict)
@@ -203,7 +203,7 @@ def _around(x: float, y: float, size: float) -> Rect:
 
 
 def _receiving(node: Node, edge: Edge) -> int:
-    """Which passage of a node gets the error of an edge; a join has one place for it."""
+    """Passage of a node that gets the error of an edge; a join has one place for it."""
     keys = [(passage.rule, passage.carrier) for passage in node.passages]
     return keys.index((edge.rule, edge.carrier)) if keys else 0
 

@@ -1,4 +1,4 @@
-"""Which modules are the blocks of a model, and in which module a node is."""
+"""Modules that are the blocks of a model, and the module of each node."""
 
 from __future__ import annotations
 

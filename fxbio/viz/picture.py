@@ -1,4 +1,4 @@
-"""What a picture shows, whatever format it is written in."""
+"""Contents of a picture, whatever format it is written in."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Detail:
 
 @dataclass(frozen=True)
 class Passage:
-    """How the error crosses those sites of a box that share a rule."""
+    """Crossing of the error at those sites of a box that share a rule."""
 
     rule: str
     """Label of the rule, a key of the legend."""

@@ -18,7 +18,7 @@ _FEWEST = 3
 
 
 def absorb_residuals(wiring: Wiring, boxes: Mapping[str, Box]) -> None:
-    """Where a box is added to its own input, the sum goes with the box: a chain stays a chain."""
+    """Move the sum of a residual into the box that it adds to: a chain stays a chain."""
     for join in list(wiring.joins):
         before = list(wiring.graph.predecessors(join))
         for box in before:

@@ -44,7 +44,7 @@ class Wiring:
         return vertex
 
     def merge_into_output(self) -> None:
-        """What comes after the last weights, the arithmetic of a loss, is part of the output."""
+        """Merge all behind the last weights, the arithmetic of a loss, into the output."""
         for join in reversed(list(self.joins)):
             if set(self.graph.successors(join)) <= {OUTPUT}:
                 self.merge(join, OUTPUT)

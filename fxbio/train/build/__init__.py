@@ -1,1 +1,1 @@
-"""What is trained: the model under its policy, its optimizer, and the schedule."""
+"""Objects of a training run: the model under its policy, its optimizer, and the schedule."""

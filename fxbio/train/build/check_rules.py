@@ -1,4 +1,4 @@
-"""Whether what a recipe asks for and the rules of its policy go together."""
+"""Checks that what a recipe asks for and the rules of its policy go together."""
 
 from __future__ import annotations
 

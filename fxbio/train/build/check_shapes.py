@@ -1,4 +1,4 @@
-"""Whether a model takes the images of a data set and knows its classes, before anything is trained.
+"""Checks that a model takes the images of a data set and knows its classes, before it is trained.
 
 What is wrong is told with both sides: what the data gives, and how the model was built.
 """

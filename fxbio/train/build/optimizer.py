@@ -56,7 +56,7 @@ def build_optimizer(config: OptimConfig, model: nn.Module) -> Optimizer:
 
 
 def _parameters(config: OptimConfig, model: nn.Module) -> list[Any]:
-    """What learns, in groups if there are any."""
+    """Parameters to train, in groups if there are any."""
     learning = [p for p in model.parameters() if p.requires_grad]
     if not learning:
         raise ConfigError(

@@ -16,7 +16,7 @@ _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass(frozen=True)
 class Precision:
-    """How the forward pass computes, and whether the loss is scaled."""
+    """Precision of the forward pass, and of the loss, which may be scaled."""
 
     name: Literal["fp32", "bf16", "fp16"]
     device: torch.device

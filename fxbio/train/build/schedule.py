@@ -31,7 +31,7 @@ class Schedule:
         return self.config.warmup_steps or self._at(self.config.warmup_epochs)
 
     def factor(self, step: float) -> float:
-        """What the base learning rate is multiplied by at a step."""
+        """Multiplier of the base learning rate at a step."""
         return self._warmup_factor(step) * self._factor(step)
 
     def apply(self, optimizer: Optimizer, step: float) -> None:

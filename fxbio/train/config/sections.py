@@ -31,7 +31,7 @@ _MOST_EPOCHS = 1_000_000
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Which network is trained."""
+    """Network to train."""
 
     reference: Annotated[str, Mark.NEAR_FILE]
     """torchvision:resnet18, model.py:build, timm:NAME, package.module:factory."""
@@ -45,7 +45,7 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class PolicyConfig:
-    """Which learning rule each weight gets: a policy file, or one rule for all."""
+    """Learning rule of each weight: a policy file, or one rule for all."""
 
     file: Path | None = None
     """A policy in YAML."""
@@ -107,7 +107,7 @@ class GroupConfig:
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """How weights follow from gradients."""
+    """Optimizer and learning rate."""
 
     name: str = "SGD"
     """A class of torch.optim."""
@@ -175,7 +175,7 @@ class ScheduleConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How long and in which way the steps are taken."""
+    """Length of training, and the way the steps are taken."""
 
     epochs: int = 90
     """Passes over the training set."""
@@ -249,11 +249,11 @@ class TrainConfig:
 
     @property
     def takes_turns(self) -> bool:
-        """Whether blocks and inverses do not always learn at once."""
+        """True if blocks and inverses do not always learn at once."""
         return bool(self.phases or self.inverse_epochs)
 
     def phase(self, epoch: int) -> Phase:
-        """What learns in an epoch, counted from 0, under rules of target propagation."""
+        """Weights that learn in an epoch, counted from 0, under rules of target propagation."""
         if epoch < self.inverse_epochs:
             return "inverse"
         turns = self.phases or ("both",)
@@ -262,7 +262,7 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class CheckpointConfig:
-    """What is kept of a run."""
+    """Checkpoints to keep of a run."""
 
     every_steps: int = 0
     """Steps between checkpoints; 0 is at the end of each epoch only."""
@@ -280,7 +280,7 @@ class CheckpointConfig:
 
 @dataclass(frozen=True)
 class LogConfig:
-    """What is written down on the way."""
+    """Logs to write on the way."""
 
     every_steps: int = 50
     """Steps between lines of metrics.jsonl."""

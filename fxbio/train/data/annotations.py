@@ -43,12 +43,12 @@ class CocoAnnotations:
     areas: NDArray[np.float64]
 
     def learnable(self, found: slice = slice(None)) -> NDArray[np.bool_]:
-        """Which boxes are trained on: none of size 0, and no crowds, which stand for many."""
+        """Mask of boxes to train on: none of size 0, and no crowds, which stand for many."""
         wide: NDArray[np.bool_] = np.logical_and.reduce(self.boxes[found, 2:] > 0, axis=1)
         return wide & ~self.crowd[found]
 
     def beyond(self) -> NDArray[np.bool_]:
-        """Which boxes reach out of their image, as far as the file says how large that is.
+        """Mask of boxes that reach out of their image, as far as the file says how large that is.
 
         By more than a pixel, which is what rounding makes of a box.
         """
@@ -62,7 +62,7 @@ class CocoAnnotations:
         return len(self.files)
 
     def of_image(self, image: int) -> slice:
-        """Where the boxes of an image are."""
+        """Range of the boxes of an image."""
         return slice(int(self.first[image]), int(self.first[image + 1]))
 
     def image_of_box(self) -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""What a data set is to the trainer: its settings, and its two halves."""
+"""Data sets as the trainer needs them: their settings, and their two halves."""
 
 from __future__ import annotations
 

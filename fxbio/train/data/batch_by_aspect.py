@@ -1,4 +1,4 @@
-"""Which images have a like shape, so that a batch of them needs little padding."""
+"""Batches of images of like shape, which need little padding."""
 
 from __future__ import annotations
 

@@ -125,7 +125,7 @@ class _Boxes:
 
 
 def _broken_annotation(items: list[Any], path: Path, cause: Exception) -> DataError:
-    """Which annotation it is, found the slow way."""
+    """Error that names a broken annotation, found the slow way."""
     for number, item in enumerate(items):
         if not isinstance(item, dict):
             return DataError(f"annotation {number} of {path} is no mapping")
@@ -195,7 +195,7 @@ def _load(path: Path) -> dict[str, Any]:
 
 
 def _leaves(name: str) -> bool:
-    """Whether a path leads out of the folder that it is relative to."""
+    """True if a path leads out of the folder that it is relative to."""
     return os.path.isabs(name) or Path(os.path.normpath(name)).parts[:1] == ("..",)
 
 

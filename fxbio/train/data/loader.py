@@ -52,7 +52,7 @@ def make_loader(
 
 
 def _processors() -> int:
-    """How many this process may use; more workers than that only take each other's time."""
+    """Number of processors for this process; more workers than that only take each other's time."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -65,7 +65,7 @@ class WatchedLoader(DataLoader[Any]):
     """When this process began to wait for a batch, by ``time.monotonic``, if it does now."""
 
     def awaited(self) -> str:
-        """Which worker it waits for."""
+        """Name of the worker that it waits for."""
         return awaited(self._iterator) if self._iterator is not None else "the data"
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # a plain iterator will do

@@ -1,4 +1,4 @@
-"""Which samples a rank sees, in which order, and how that is resumed in mid-epoch."""
+"""Sampler of a rank: its samples, their order, and the resumption of that in mid-epoch."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class EpochSampler(Sampler[Pick]):
 
     @property
     def samples(self) -> int:
-        """What one rank sees in a whole epoch."""
+        """Number of samples that one rank sees in a whole epoch."""
         if self.drop_last:
             return self.size // (self.world * self.batch_size) * self.batch_size
         return -(-self.size // self.world)
@@ -100,7 +100,7 @@ class EpochSampler(Sampler[Pick]):
         self.position += count * self.world
 
     def state_dict(self) -> dict[str, int]:
-        """Where training is, in samples: the number of ranks and their batches may change."""
+        """Position of training in samples: the number of ranks and their batches may change."""
         return {"epoch": self.epoch, "position": self.position}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
@@ -114,7 +114,7 @@ class EpochSampler(Sampler[Pick]):
             yield Pick(self.epoch, index)
 
     def __len__(self) -> int:
-        """What this rank and every other has left, also where steps had another size before."""
+        """Batches that every rank has left, also where steps had another size before."""
         unit = self.batch_size if self.drop_last else 1
         return max(0, self.samples * self.world - self.position) // (self.world * unit) * unit
 

@@ -24,7 +24,7 @@ class RawSet(Protocol):
     def __getitem__(self, index: int) -> tuple[Any, Any]: ...
 
     def describe(self, index: int) -> str:
-        """What to call a sample in a message."""
+        """Name of a sample in a message."""
 
 
 class ArraySet:

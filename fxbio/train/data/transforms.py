@@ -33,7 +33,7 @@ _AUTO: dict[str, Callable[[], list[v2.Transform]]] = {
 
 @dataclass(frozen=True)
 class Look:
-    """What the images of a data set are like."""
+    """Properties of the images of a data set."""
 
     size: int
     mean: tuple[float, ...]
@@ -57,7 +57,7 @@ IMAGENET = Look(224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), augment="imag
 
 
 def classification_transforms(config: DataConfig, look: Look) -> tuple[Transform, Transform]:
-    """How images are prepared for training, and for evaluation.
+    """Transforms of images for training, and for evaluation.
 
     Raises:
         DataError: when an option is set that only detection has.

@@ -32,7 +32,7 @@ def end_at_exit(batches: Any) -> None:
 
 
 def awaited(batches: Any) -> str:
-    """Which worker the iterator of a loader waits for: one that is stopped, or whose turn it is."""
+    """Worker that the iterator of a loader waits for: one that is stopped, or whose turn it is."""
     pids = [worker.pid for worker in batches._workers]
     for number, pid in enumerate(pids):
         if _is_stopped(pid):

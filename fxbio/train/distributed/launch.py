@@ -14,12 +14,12 @@ __all__ = ["first_process", "inside_torchrun", "launch"]
 
 
 def inside_torchrun() -> bool:
-    """Whether this process is one of several that were started together."""
+    """True if this process is one of several that were started together."""
     return "RANK" in os.environ
 
 
 def first_process() -> bool:
-    """Whether this process speaks and writes for all, as far as it knows before it has met them."""
+    """True if this process speaks and writes for all, as far as it knows before it has met them."""
     return os.environ.get("RANK", "0") == "0"
 
 

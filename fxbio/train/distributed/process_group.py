@@ -38,7 +38,7 @@ class World:
 
     @property
     def first(self) -> bool:
-        """Whether this is the process that writes."""
+        """True if this is the process that writes."""
         return self.rank == 0
 
     def agree(self, *flags: bool) -> tuple[bool, ...]:
@@ -84,7 +84,7 @@ class World:
                 self.store.set(str(self.rank), text)
 
     def last_words(self) -> list[str]:
-        """What other processes said before they ended."""
+        """Last messages of other processes before they ended."""
         if self.store is None:
             return []
         others = [rank for rank in range(self.size) if rank != self.rank]

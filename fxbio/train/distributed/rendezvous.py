@@ -1,4 +1,4 @@
-"""How the processes of a run find each other, also when torchrun has started them again.
+"""Rendezvous of the processes of a run, also when torchrun has started them again.
 
 torchrun's store outlives a restart, and with it the addresses of processes that are dead: whoever
 is quick reads one of those and connects to nobody. So each start gets a part of the store of its
@@ -59,7 +59,7 @@ def _all_served(store: Store, name: str, missing: set[int]) -> bool:
 
 
 def _read(store: Store, key: str) -> str:
-    """What is there; asking for what is not there would wait for it."""
+    """Value in the store; asking for what is not there would wait for it."""
     return store.get(key).decode() if store.check([key]) else ""
 
 

@@ -30,7 +30,7 @@ class StoppedEarly(BaseException):
 
 
 class Abandoned(BaseException):
-    """What was waited for did not come, after the process was asked to stop."""
+    """Error of something awaited that did not come, after the process was asked to stop."""
 
 
 GRACE = 3.0
@@ -46,7 +46,7 @@ def silent(text: str) -> None:
 
 
 class StopFlag:
-    """Which signal asked to stop, if one did.
+    """Signal that asked to stop, if one did.
 
     Args:
         tell: shows a line to the user.

@@ -1,4 +1,4 @@
-"""How fast a run goes, and how much of its time it waits for data."""
+"""Speed of a run, and the share of its time that it waits for data."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ class Clock:
         return time.perf_counter() - self._started
 
     def is_late(self) -> bool:
-        """Whether this step takes far longer than those before."""
+        """True if this step takes far longer than those before."""
         return self.in_step and self.too_long(self.elapsed())
 
     def too_long(self, seconds: float) -> bool:
-        """Whether no step should take that time, as far as those before tell."""
+        """True if no step should take that time, as far as those before tell."""
         return seconds > max(LATE, FAR * self.step_seconds)
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """What is inside counts as waiting for data."""
+        """Count the time inside as waiting for data."""
         start = time.perf_counter()
         yield
         self._waited += time.perf_counter() - start
@@ -61,7 +61,7 @@ class Clock:
         self.restart()
 
     def report(self, trainer: TrainerState, loss: float) -> StepReport:
-        """How training goes."""
+        """Averages since the last report."""
         progress, train = trainer.progress, trainer.recipe.train
         seconds = max(self.step_seconds, 1e-9)
         return StepReport(

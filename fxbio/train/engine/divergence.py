@@ -1,4 +1,4 @@
-"""When numbers stop being finite: which layer was the first, which rule it has, what may help."""
+"""Numbers that stop being finite: the first layer, its rule, and remedies."""
 
 from __future__ import annotations
 

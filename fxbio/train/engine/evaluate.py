@@ -25,7 +25,7 @@ class Interrupted(Exception):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What an evaluation found, the same on every process but for the predictions."""
+    """Results of an evaluation, the same on every process but for the predictions."""
 
     metrics: dict[str, float]
     notes: tuple[str, ...]

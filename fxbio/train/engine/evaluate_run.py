@@ -27,7 +27,7 @@ __all__ = ["RunMetrics", "evaluate_run"]
 
 @dataclass(frozen=True)
 class RunMetrics:
-    """What an evaluation found."""
+    """Metrics of an evaluation."""
 
     step: int
     """When the checkpoint was written."""

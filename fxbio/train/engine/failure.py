@@ -1,4 +1,4 @@
-"""What a run that fails says and leaves behind: its reason, whichever process it arose in."""
+"""Failure of a run: its reason, whichever process it arose in, and what is left behind."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def status_of_failures(trainer: TrainerState, outputs: Outputs) -> Iterator[None
 
 
 def _loss_of_folder(outputs: Outputs) -> Exception | None:
-    """What is behind whatever error follows from it."""
+    """Error of the folder behind whatever error follows from it."""
     try:
         outputs.check_folder()
     except FolderLostError as error:

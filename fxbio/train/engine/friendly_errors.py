@@ -1,4 +1,4 @@
-"""What an error from below means for the run that it ends, where that is known."""
+"""Explanations of errors from below for the run that they end, where they are known."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ class Loop:
             yield
 
     def _batches(self) -> Iterator[list[Any]]:
-        """What is left of the epoch, in groups of parts; each part is a batch of the loader."""
+        """Rest of the epoch, in groups of parts; each part is a batch of the loader."""
         trainer = self.trainer
         parts = trainer.recipe.train.accumulate
         left = trainer.sampler.steps_left

@@ -31,7 +31,7 @@ __all__ = ["Start", "begin", "restore"]
 
 @dataclass(frozen=True)
 class Start:
-    """Where a run begins or goes on."""
+    """Position at which a run begins or goes on."""
 
     path: Path | None
     """The checkpoint, if it goes on."""
@@ -131,7 +131,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _changes(trainer: TrainerState, run: RunFolder) -> list[str]:
-    """What the recipe says differently from the one that the run began with."""
+    """Differences of the recipe from the one that the run began with."""
     if not run.config.exists():
         return []
     changes = differences(load_recipe(run.config), trainer.recipe)

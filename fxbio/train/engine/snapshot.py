@@ -141,7 +141,7 @@ def _restore(trainer: TrainerState, state: dict[str, Any]) -> None:
 
 
 def _restore_own(trainer: TrainerState, ranks: list[dict[str, Any]]) -> None:
-    """What each process has for itself; those that were not there before begin anew."""
+    """Restore the state of each process; those that were not there before begin anew."""
     rank = trainer.world.rank
     if rank < len(ranks):
         trainer.progress.sums = ranks[rank]["sums"]

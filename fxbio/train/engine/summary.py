@@ -1,4 +1,4 @@
-"""What a run is going to do, in a few lines."""
+"""Summary of a planned run, in a few lines."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ __all__ = ["Progress", "TrainerState", "open_trainer"]
 
 @dataclass
 class Progress:
-    """How far a run is."""
+    """Progress of a run."""
 
     step: int = 0
     """Optimizer steps taken."""
@@ -219,7 +219,7 @@ def _eval_loader(recipe: Recipe, world: World, source: DataSource, task: Task) -
 
 
 def _fix_kernels(train: TrainConfig) -> None:
-    """Which kernels this process uses from now on, whatever a run before it has set."""
+    """Fix the kernels that this process uses from now on, whatever a run before it has set."""
     if train.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # or cuBLAS refuses
     torch.use_deterministic_algorithms(train.deterministic)

@@ -90,7 +90,7 @@ class Watchdog:
         return None
 
     def _note(self) -> str | None:
-        """Who is waited for; the first rank that is not silent names those that are."""
+        """Note on who is waited for; the first rank that is not silent names those that are."""
         worker = self._awaited_worker()
         if worker is not None:
             return f"rank {self.world.rank} waits for {worker}, too long"

@@ -1,1 +1,1 @@
-"""What a run leaves behind and shows: its folder, its status, metrics and progress."""
+"""Output of a run: its folder, its status, metrics and progress."""

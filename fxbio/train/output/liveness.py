@@ -35,7 +35,7 @@ def observed_state(status: Status, path: Path) -> str:
 
 
 def written(status: Path) -> float:
-    """When a run was written to last, in seconds since the epoch, by the path of its status."""
+    """Time of the last write to a run, in seconds since the epoch, by the path of its status."""
     run = RunFolder(status.parent)
     there = [file for file in (status, run.metrics, run.log) if file.exists()]
     return max(file.stat().st_mtime for file in there)

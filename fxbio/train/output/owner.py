@@ -31,7 +31,7 @@ def check_run(run: RunFolder, recipe: Recipe, trust: bool = False) -> None:
 
 
 def _named_code(recipe: Recipe) -> list[str]:
-    """What building the model imports and calls."""
+    """Names of code that building the model imports and calls."""
     model, policy = recipe.model, recipe.policy
     arguments = "".join(f", {key}={value!r}" for key, value in model.args.items())
     inverse = policy.options.get("inverse")

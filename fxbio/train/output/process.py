@@ -1,4 +1,4 @@
-"""Which process writes a run, and whether it is still there."""
+"""Process that writes a run, and a test that it is still there."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ _MOST = 2**31
 
 
 def this_process() -> dict[str, Any]:
-    """What tells this process from every other, as plain data."""
+    """Identity of this process among all others, as plain data."""
     return {**_place(), "pid": os.getpid(), "started": _started(os.getpid())}
 
 
 def is_here(process: Mapping[str, Any]) -> bool:
-    """Whether it ran where its number means the same as here: same machine, same container."""
+    """True if it ran where its number means the same as here: same machine, same container."""
     return all(process.get(key) == value for key, value in _place().items())
 
 
 def is_gone(process: Mapping[str, Any]) -> bool:
-    """Whether a process that ran here has ended."""
+    """True if a process that ran here has ended."""
     pid = process.get("pid")
     if not isinstance(pid, int) or not 0 < pid < _MOST:  # a status that somebody edited
         return True
@@ -49,7 +49,7 @@ def _place() -> dict[str, str]:
 
 
 def _started(pid: int) -> str:
-    """When it started, in the clock of the kernel; empty where that cannot be read any more."""
+    """Start of the process in the clock of the kernel; empty where that cannot be read any more."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
     except OSError:

@@ -1,4 +1,4 @@
-"""What is shown while a run goes on: a live line on a terminal, now and then a line in a pipe."""
+"""Progress display of a run: a live line on a terminal, now and then a line in a pipe."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SECONDS = 5.0
 
 @dataclass(frozen=True)
 class StepReport:
-    """How training goes, as averages since the last report."""
+    """Averages of training since the last report."""
 
     step: int
     epoch: float
@@ -37,7 +37,7 @@ class StepReport:
     """Seconds."""
 
     def __str__(self) -> str:
-        """What matters most comes first: a narrow terminal cuts the rest off."""
+        """One line; the most important comes first, for a narrow terminal cuts the rest off."""
         return (
             f"epoch {self.epoch:.2f}  loss {self.loss:.4f}  eta {duration(self.remaining)}  "
             f"lr {self.lr:.3g}  {self.rate:,.0f} img/s  data {self.waiting:.0%}  {memory_text()}"
@@ -45,7 +45,7 @@ class StepReport:
 
 
 class View(Protocol):
-    """Where a run is shown."""
+    """Display of a run."""
 
     def say(self, text: str) -> None:
         """A line to keep."""

@@ -18,7 +18,7 @@ Resume = Literal["no", "auto"] | Path
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Where each file of a run is."""
+    """Paths of the files of a run."""
 
     path: Path
 
@@ -29,7 +29,7 @@ class RunFolder:
 
     @property
     def status(self) -> Path:
-        """How the run stands."""
+        """State of the run."""
         return self.path / "status.json"
 
     @property
@@ -44,7 +44,7 @@ class RunFolder:
 
     @property
     def log(self) -> Path:
-        """What was said."""
+        """Messages of the run."""
         return self.path / "log.txt"
 
     @property
@@ -54,7 +54,7 @@ class RunFolder:
 
     @property
     def unused(self) -> bool:
-        """Whether no run has begun: there is at most the status of one that was stopped before."""
+        """True if no run has begun: there is at most the status of one that was stopped before."""
         if not self.path.exists():
             return True
         return self.path.is_dir() and set(self.path.glob("[!.]*")) <= {self.status}

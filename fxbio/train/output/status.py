@@ -45,7 +45,7 @@ class Status:
 
 
 def exit_code(state: State, signal: int | None = None) -> int:
-    """What the process returns: 130 for Ctrl-C, 143 for SIGTERM after saving."""
+    """Exit code of the process: 130 for Ctrl-C, 143 for SIGTERM after saving."""
     if state == "preempted" and signal is not None:
         return 128 + signal
     return EXIT_CODES.get(state, 1)

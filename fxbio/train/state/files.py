@@ -66,7 +66,7 @@ def write_checkpoint(state: dict[str, Any], path: Path) -> None:
 
 
 def is_whole(path: Path) -> bool:
-    """Whether a file is what was written under its name."""
+    """True if a file is what was written under its name."""
     try:
         return _digest(path) in read_text(_checksum_of(path)).split()
     except (OSError, UnicodeDecodeError):

@@ -1,4 +1,4 @@
-"""What a model is trained for: classification or detection."""
+"""Training tasks: classification or detection."""
 
 from fxbio.train.tasks.base import Evaluator, Task, TaskConfig
 from fxbio.train.tasks.make import make_task

@@ -1,4 +1,4 @@
-"""What the loop asks of a task: batches, losses and an evaluation that counts every sample once."""
+"""Interface of a task to the loop: batches, losses and an evaluation of every sample once."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Task(Protocol):
         """The key of ``Evaluator.merge`` that says which checkpoint is best; higher is better."""
 
     def example_inputs(self, source: DataSource) -> Any:
-        """What ``fxbio.transform`` may call the model with, from the data set."""
+        """Example inputs for ``fxbio.transform``, from the data set."""
 
     def collate(self, samples: list[Any]) -> Any:
         """A training batch; what it draws comes from torch's generator, which the loader seeds."""
@@ -85,13 +85,13 @@ class Task(Protocol):
         """Refuse a model by what it gives in training mode for ``example_inputs``."""
 
     def size(self, batch: Any) -> int:
-        """How many samples a batch has."""
+        """Number of samples of a batch."""
 
     def loss(self, model: nn.Module, batch: Any) -> dict[str, Tensor]:
         """``loss``, and its named parts if it has any. The model may be wrapped in DDP."""
 
     def predict(self, model: nn.Module, batch: Any) -> Any:
-        """What a model in eval mode says about a batch; for ``Evaluator.update``."""
+        """Predictions of a model in eval mode for a batch; for ``Evaluator.update``."""
 
     def new_evaluator(self, source: DataSource, *, partial: bool = False) -> Evaluator:
         """A fresh evaluator; ``partial`` allows that not all of the validation set is seen."""

@@ -66,7 +66,7 @@ class Classification:
         return moved, labels.to(device, non_blocking=True)
 
     def size(self, batch: Batch) -> int:
-        """How many samples a batch has."""
+        """Number of samples of a batch."""
         return len(batch[0])
 
     def loss(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:

@@ -69,7 +69,7 @@ class Detection:
         ]
 
     def size(self, batch: Batch) -> int:
-        """How many images a batch has."""
+        """Number of images of a batch."""
         return len(batch[0])
 
     def loss(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
@@ -143,7 +143,7 @@ class CocoEvaluator:
         return {**metrics, "samples": float(len(seen))}
 
     def notes(self) -> tuple[str, ...]:
-        """What is special about the numbers."""
+        """Remarks on the numbers."""
         return tuple(self._notes)
 
     def predictions(self) -> list[dict[str, Any]]:

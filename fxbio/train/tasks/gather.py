@@ -1,4 +1,4 @@
-"""What every rank has, on every rank."""
+"""All-gather of Python objects: the values of every rank, on every rank."""
 
 from __future__ import annotations
 
