@@ -9,7 +9,7 @@ import click
 from fxbio.cli.console import print_json, print_result
 from fxbio.cli.main import EXIT_CODES
 from fxbio.cli.options import MODEL_HELP, ModelRequest, json_option, model_options
-from fxbio.cli.subject import load_subject, own_policy_option
+from fxbio.cli.subject_options import load_subject, own_policy_option
 
 __all__ = ["command"]
 

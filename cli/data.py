@@ -12,7 +12,7 @@ from fxbio.cli.main import EXIT_CODES
 from fxbio.cli.options import NamedPath, json_option
 
 if TYPE_CHECKING:
-    from fxbio.train.data.base import DataName, DataSource
+    from fxbio.train.data.data_kind import DataName, DataSource
 
 __all__ = ["command"]
 

@@ -10,7 +10,7 @@ import click
 from fxbio.cli.console import log
 from fxbio.cli.main import EXIT_CODES
 from fxbio.cli.options import MODEL_HELP, ModelRequest, NamedPath, model_options
-from fxbio.cli.subject import load_subject, own_policy_option
+from fxbio.cli.subject_options import load_subject, own_policy_option
 
 if TYPE_CHECKING:
     from torch import nn

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from fxbio.cli.console import log, print_result
 
 if TYPE_CHECKING:
-    from fxbio.passes.base import Program
+    from fxbio.passes.graph_pass import Program
     from fxbio.passes.pipeline import Observer, PassRun
 
 __all__ = ["pass_observers", "show_plan"]

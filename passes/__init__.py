@@ -7,7 +7,7 @@ if __name__ != "fxbio.passes":
     raise ImportError("this package is fxbio.passes: install fxbio and import it by that name")
 
 from fxbio.passes import builtin as builtin  # first, so that its passes are registered first
-from fxbio.passes.base import Pass, PassResult, Program
+from fxbio.passes.graph_pass import Pass, PassResult, Program
 from fxbio.passes.pipeline import DEFAULT_PIPELINE, Pipeline
 from fxbio.passes.registry import available_passes, make_pass, register_pass
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from fxbio.errors import UnreachableWeightError
 from fxbio.globs import glob_matches
-from fxbio.passes.base import Pass, PassResult, Program
+from fxbio.passes.graph_pass import Pass, PassResult, Program
 from fxbio.passes.registry import register_pass
 from fxbio.policy.assignment import Assignment
 from fxbio.policy.plan import Plan

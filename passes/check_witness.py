@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from fxbio.errors import PassError
 from fxbio.lowering.expected_calls import expected_calls
-from fxbio.passes.base import Pass, PassResult, Program
+from fxbio.passes.graph_pass import Pass, PassResult, Program
 from fxbio.passes.registry import register_pass
 from fxbio.verification.witness import check_witness
 

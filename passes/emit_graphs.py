@@ -10,7 +10,7 @@ from torch import fx, nn
 
 from fxbio.errors import PassError
 from fxbio.lowering.lowered_graph import LoweredGraph
-from fxbio.passes.base import Pass, PassResult, Program
+from fxbio.passes.graph_pass import Pass, PassResult, Program
 from fxbio.passes.registry import register_pass
 from fxbio.runtime.binding import resolve_attribute
 from fxbio.runtime.classes import without_scopes

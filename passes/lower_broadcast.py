@@ -10,7 +10,7 @@ from fxbio.lowering.deliveries import Deliveries, insert_port
 from fxbio.lowering.lowered_graph import LoweredGraph, Receiver
 from fxbio.lowering.receiver_info import receiver_info
 from fxbio.ops.functional import port as port_op
-from fxbio.passes.base import Pass, PassResult, Program, require_routing
+from fxbio.passes.graph_pass import Pass, PassResult, Program, require_routing
 from fxbio.passes.registry import register_pass
 from fxbio.rules import BroadcastRule
 from fxbio.rules.routed_rule import ReceiverInfo

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from fxbio.errors import PassError
 from fxbio.lowering.sites import SiteLowering
-from fxbio.passes.base import Pass, PassResult, Program
+from fxbio.passes.graph_pass import Pass, PassResult, Program
 from fxbio.passes.registry import register_pass
 
 __all__ = ["LowerFeedback"]

@@ -13,7 +13,7 @@ from fxbio.lowering.lowered_graph import LoweredGraph, Receiver
 from fxbio.lowering.receiver_info import receiver_info
 from fxbio.ops.error_port import LABEL
 from fxbio.ops.functional import label_port
-from fxbio.passes.base import Pass, PassResult, Program, require_routing
+from fxbio.passes.graph_pass import Pass, PassResult, Program, require_routing
 from fxbio.passes.registry import register_pass
 from fxbio.rules import LocalRule
 from fxbio.rules.decoupled_greedy import classify

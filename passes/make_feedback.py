@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from fxbio.lowering.feedback import make_feedback
-from fxbio.passes.base import Pass, PassResult, Program
+from fxbio.passes.graph_pass import Pass, PassResult, Program
 from fxbio.passes.registry import register_pass
 
 __all__ = ["MakeFeedback"]

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from fxbio.errors import PassError, did_you_mean
 from fxbio.files.fields import fits, options_of
-from fxbio.passes.base import Pass
+from fxbio.passes.graph_pass import Pass
 from fxbio.rules.spec import parse_spec
 
 __all__ = ["available_passes", "make_pass", "register_pass"]

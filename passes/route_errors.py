@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fxbio.lowering.routing import route_errors
-from fxbio.passes.base import Pass, PassResult, Program
+from fxbio.passes.graph_pass import Pass, PassResult, Program
 from fxbio.passes.registry import register_pass
 
 __all__ = ["RouteErrors"]

@@ -17,7 +17,7 @@ from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 import fxbio
 from fxbio.models import load_reference
 from fxbio.plugins import load_plugin
-from fxbio.rules import base as registry
+from fxbio.rules import learning_rule as registry
 from tests.small import Attention
 
 EXAMPLES = Path(__file__).parents[1] / "examples"

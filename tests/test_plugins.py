@@ -9,7 +9,7 @@ import pytest
 from fxbio.errors import RuleError
 from fxbio.plugins import GROUPS, load_entry_points, load_plugin
 from fxbio.rules import available_rules, find_rule
-from fxbio.rules import base as registry
+from fxbio.rules import learning_rule as registry
 
 RULE = '''
 from dataclasses import dataclass

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from fxbio.errors import RuleError
 from fxbio.ops.activity import activity_gradient
-from fxbio.rules.base import make_rule
 from fxbio.rules.feedback_rule import FeedbackRule
+from fxbio.rules.learning_rule import make_rule
 from fxbio.rules.spec import parse_spec
 
 __all__ = [

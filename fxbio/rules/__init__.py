@@ -13,9 +13,17 @@ from fxbio.rules import (  # noqa: F401  (registers)
     target_propagation,
     weight_mirror,
 )
-from fxbio.rules.base import Family, Rule, Transport, available_rules, find_rule, make_rule, rule
 from fxbio.rules.broadcast_rule import BroadcastRule
 from fxbio.rules.feedback_rule import FeedbackRule
+from fxbio.rules.learning_rule import (
+    Family,
+    Rule,
+    Transport,
+    available_rules,
+    find_rule,
+    make_rule,
+    rule,
+)
 from fxbio.rules.local_rule import LocalRule
 from fxbio.rules.target_propagation import TargetRule
 from fxbio.rules.weight_info import WeightInfo

@@ -15,8 +15,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from fxbio.rules.base import Transport, rule
 from fxbio.rules.feedback_rule import WATCHED_OPS
+from fxbio.rules.learning_rule import Transport, rule
 from fxbio.rules.option_checks import check_coefficients, check_share
 from fxbio.rules.random_feedback import LearnedFeedback
 from fxbio.rules.weight_info import WeightInfo

@@ -7,8 +7,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from fxbio.rules.base import Transport, rule
 from fxbio.rules.feedback_rule import FeedbackRule
+from fxbio.rules.learning_rule import Transport, rule
 
 __all__ = ["Backprop", "Frozen", "Stop"]
 

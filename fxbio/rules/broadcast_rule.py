@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from fxbio.rules.base import Family
+from fxbio.rules.learning_rule import Family
 from fxbio.rules.projection import Projection
 from fxbio.rules.routed_rule import ReceiverInfo, RoutedRule
 

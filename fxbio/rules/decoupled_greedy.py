@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fxbio.rules.base import rule
+from fxbio.rules.learning_rule import rule
 from fxbio.rules.local_rule import LocalRule
 from fxbio.rules.option_checks import check_whole, check_word
 from fxbio.rules.routed_rule import ReceiverInfo

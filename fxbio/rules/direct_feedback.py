@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from fxbio.errors import RuleError
-from fxbio.rules.base import rule
 from fxbio.rules.broadcast_rule import BroadcastRule
+from fxbio.rules.learning_rule import rule
 from fxbio.rules.option_checks import check_share, check_size, check_word
 from fxbio.rules.projection import Channel, Conv, Dense, Projection, Shared
 from fxbio.rules.routed_rule import ReceiverInfo

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from fxbio.rules.base import rule
+from fxbio.rules.learning_rule import rule
 from fxbio.rules.random_feedback import RandomFeedback
 from fxbio.rules.weight_info import WeightInfo
 

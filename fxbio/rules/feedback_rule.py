@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from fxbio.errors import RuleError
-from fxbio.rules.base import Family, Rule
+from fxbio.rules.learning_rule import Family, Rule
 from fxbio.rules.weight_info import WeightInfo
 from fxbio.site import OpKind
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from fxbio.rules.base import rule
+from fxbio.rules.learning_rule import rule
 from fxbio.rules.random_feedback import LearnedFeedback
 
 __all__ = ["KolenPollack"]

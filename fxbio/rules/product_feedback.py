@@ -9,8 +9,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from fxbio.rules.base import rule
 from fxbio.rules.feedback_rule import FeedbackRule
+from fxbio.rules.learning_rule import rule
 from fxbio.rules.matrices import from_matrices, matrix_shape, no_matrices
 from fxbio.rules.option_checks import check_share, check_whole
 from fxbio.rules.weight_info import WeightInfo

@@ -9,8 +9,8 @@ from typing import ClassVar, Literal, get_args
 import torch
 from torch import Tensor
 
-from fxbio.rules.base import Transport, rule
 from fxbio.rules.feedback_rule import FeedbackRule
+from fxbio.rules.learning_rule import Transport, rule
 from fxbio.rules.option_checks import check_share, check_whole, check_word
 from fxbio.rules.weight_info import WeightInfo
 

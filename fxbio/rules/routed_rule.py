@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
 
 from fxbio.errors import RuleError
-from fxbio.rules.base import Rule
+from fxbio.rules.learning_rule import Rule
 from fxbio.rules.option_checks import check_word, names
 from fxbio.rules.weight_info import WeightInfo
 from fxbio.site import OP_KINDS, OpKind

@@ -13,8 +13,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from fxbio.rules.base import Transport, rule
 from fxbio.rules.feedback_rule import FeedbackRule
+from fxbio.rules.learning_rule import Transport, rule
 from fxbio.rules.magnitude import (
     Distribution,
     Magnitude,

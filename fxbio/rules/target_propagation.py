@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from fxbio.rules.base import Family, Rule, rule
+from fxbio.rules.learning_rule import Family, Rule, rule
 from fxbio.rules.option_checks import (
     check_momentum,
     check_positive,

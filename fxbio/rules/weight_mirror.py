@@ -8,7 +8,7 @@ from typing import ClassVar, Literal, get_args
 import torch
 from torch import Tensor
 
-from fxbio.rules.base import Transport, rule
+from fxbio.rules.learning_rule import Transport, rule
 from fxbio.rules.matrices import as_matrices, from_matrices, matrix_shape, no_matrices
 from fxbio.rules.option_checks import check_coefficients, check_whole, check_word
 from fxbio.rules.random_feedback import LearnedFeedback

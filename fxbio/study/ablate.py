@@ -19,7 +19,7 @@ from fxbio.study.study_folder import Index, StudyFolder
 from fxbio.study.study_output import write_results
 from fxbio.study.subject import Subject, open_subject
 from fxbio.study.summary import StudyResults, summarise
-from fxbio.study.workers import run_all
+from fxbio.study.worker_pool import run_all
 from fxbio.train.config import recipe_dict
 from fxbio.train.output.progress import duration
 

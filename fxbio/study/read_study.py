@@ -16,7 +16,7 @@ from fxbio.policy.policy import Policy
 from fxbio.study.study_sections import AxisConfig, RuleConfig, StudyConfig
 from fxbio.train.build.model import read_policy
 from fxbio.train.config import Recipe, load_recipe
-from fxbio.train.config.load import recipe_of
+from fxbio.train.config.load_recipe import recipe_of
 
 __all__ = ["Study", "load_study"]
 

@@ -5,7 +5,7 @@ text for Graphviz.
 """
 
 from fxbio.viz.draw import draw
-from fxbio.viz.files import FORMATS, check_format, save
 from fxbio.viz.picture import Level, Picture
+from fxbio.viz.picture_files import FORMATS, check_format, save
 
 __all__ = ["FORMATS", "Level", "Picture", "check_format", "draw", "save"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fxbio.rules import FeedbackRule, LocalRule, Rule, TargetRule
-from fxbio.rules.base import Transport
+from fxbio.rules.learning_rule import Transport
 from fxbio.rules.routed_rule import RoutedRule
 from fxbio.viz.error_flow import ErrorFlow
 

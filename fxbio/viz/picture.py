@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from fxbio.rules.base import Transport
+from fxbio.rules.learning_rule import Transport
 from fxbio.viz.colours import NEUTRAL
 from fxbio.viz.svg import svg
 

@@ -63,7 +63,7 @@ def test_a_policy_error_has_file_line_and_column(fxbio_command: Command, folder:
 
 
 def test_a_plugin_rule_can_be_planned(fxbio_command: Command, folder: Path) -> None:
-    from fxbio.rules import base as registry
+    from fxbio.rules import learning_rule as registry
 
     before = dict(registry._RULES)
     (folder / "my_rules.py").write_text(

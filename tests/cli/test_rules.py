@@ -8,7 +8,7 @@ from click.testing import CliRunner, Result
 
 from fxbio.cli.main import cli
 from fxbio.rules import available_rules
-from fxbio.rules import base as registry
+from fxbio.rules import learning_rule as registry
 
 PLUGIN = '''
 from dataclasses import dataclass

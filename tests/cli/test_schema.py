@@ -18,7 +18,7 @@ from fxbio.files.located_yaml import parse
 from fxbio.files.typed_yaml import entry_type, keys_of, section_of
 from fxbio.policy import Policy
 from fxbio.policy.where_values import OPS
-from fxbio.rules import base as rule_registry
+from fxbio.rules import learning_rule as rule_registry
 from fxbio.study.read_study import load_study
 from fxbio.study.study_sections import StudyConfig
 from fxbio.train.config import Recipe, load_recipe

@@ -21,7 +21,7 @@ from fxbio.files.atomic_file import (
     write_whole,
 )
 from fxbio.train.output.run_folder import write_text
-from fxbio.train.state.files import write_checkpoint
+from fxbio.train.state.checkpoint_files import write_checkpoint
 from tests.files.full_disk import files_end_after
 
 SCRATCH = ".a.txt.part"

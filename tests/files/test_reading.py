@@ -31,7 +31,7 @@ from fxbio.train.data.images import BadImageError, read_image
 from fxbio.train.output.metrics import MetricsFile
 from fxbio.train.output.progress import LineView
 from fxbio.train.output.run_folder import write_text
-from fxbio.train.state.files import read_checkpoint, write_checkpoint
+from fxbio.train.state.checkpoint_files import read_checkpoint, write_checkpoint
 from fxbio.viz import draw, save
 from tests.files.full_disk import files_end_after
 

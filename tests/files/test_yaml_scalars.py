@@ -14,12 +14,12 @@ from fxbio.errors import FxbioError
 from fxbio.files.located_yaml import parse
 from fxbio.files.yaml_scalars import to_yaml
 from fxbio.models.model_args import parse_model_args
-from fxbio.passes import base as pass_base
+from fxbio.passes import graph_pass as pass_base
 from fxbio.passes import registry
 from fxbio.passes.registry import make_pass, register_pass
 from fxbio.policy import Policy
 from fxbio.rules import FeedbackRule, rule
-from fxbio.rules import base as rule_registry
+from fxbio.rules import learning_rule as rule_registry
 from fxbio.rules.spec import format_spec, parse_spec
 from fxbio.study.read_study import load_study
 from fxbio.train.config import load_recipe, recipe_from, recipe_yaml

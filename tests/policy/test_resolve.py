@@ -10,7 +10,7 @@ from torch import Tensor
 from fxbio.errors import PolicyError, UnreachableWeightError
 from fxbio.policy import Policy, resolve
 from fxbio.rules import FeedbackRule, rule
-from fxbio.rules import base as rule_registry
+from fxbio.rules import learning_rule as rule_registry
 from fxbio.site import OpKind
 from tests.policy.toy import LSTM, FakeGraph, make_graph, make_site, plan, policy, rules
 

@@ -11,7 +11,7 @@ import pytest
 from fxbio.errors import ConfigError, FxbioError, PolicyError, RuleError
 from fxbio.policy import Policy
 from fxbio.rules import FeedbackRule, make_rule, rule
-from fxbio.rules import base as rule_registry
+from fxbio.rules import learning_rule as rule_registry
 from fxbio.study.read_study import load_study
 from tests.policy.toy import policy
 

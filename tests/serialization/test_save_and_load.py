@@ -16,7 +16,7 @@ from torch import nn
 
 import fxbio
 from fxbio.errors import ModelError, RecordError
-from fxbio.rules import base as rules_registry
+from fxbio.rules import learning_rule as rules_registry
 from fxbio.runtime.install import bound_modules
 from fxbio.runtime.module_state import STATE
 from fxbio.serialization.feedback_state import digests, scales

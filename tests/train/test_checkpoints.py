@@ -12,7 +12,12 @@ import torch
 from fxbio.errors import ConfigError, TrainError
 from fxbio.train.engine.run import train
 from fxbio.train.output.status import read_status
-from fxbio.train.state.files import host_copy, is_whole, read_checkpoint, write_checkpoint
+from fxbio.train.state.checkpoint_files import (
+    host_copy,
+    is_whole,
+    read_checkpoint,
+    write_checkpoint,
+)
 from fxbio.train.state.store import CheckpointStore
 from tests.train.tiny import recipe, source
 

@@ -19,7 +19,7 @@ from fxbio.train.data import open_data
 from fxbio.train.data.make_shapes_coco import make_shapes_coco
 from fxbio.train.engine.evaluate_run import evaluate_run
 from fxbio.train.engine.run import train
-from fxbio.train.state.files import read_checkpoint
+from fxbio.train.state.checkpoint_files import read_checkpoint
 from tests.train.test_resume import Trap, assert_same
 from tests.train.tiny import recipe, source
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from fxbio.errors import FxbioError
 from fxbio.train.engine.run import train
 from fxbio.train.output.status import Status, read_status
-from fxbio.train.state.files import read_checkpoint
+from fxbio.train.state.checkpoint_files import read_checkpoint
 from tests.train.test_resume import Killed, kill, trapped
 from tests.train.tiny import recipe, source
 

@@ -12,7 +12,7 @@ import torch
 from fxbio.errors import TrainError
 from fxbio.train.engine.evaluate_run import evaluate_run
 from fxbio.train.engine.run import train
-from fxbio.train.state.files import read_checkpoint, write_checkpoint
+from fxbio.train.state.checkpoint_files import read_checkpoint, write_checkpoint
 from fxbio.train.state.store import CheckpointStore
 from tests.train.tiny import recipe, source
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from fxbio.train.output.status import Status, read_status
-from fxbio.train.state.files import read_checkpoint
+from fxbio.train.state.checkpoint_files import read_checkpoint
 from tests.train.test_resume import assert_same, final, metrics
 from tests.train.test_two_ranks import free_port
 from tests.train.tiny import MODELS

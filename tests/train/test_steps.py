@@ -16,7 +16,7 @@ from fxbio.train.build.ema import Average
 from fxbio.train.engine.divergence import Diverged
 from fxbio.train.engine.run import train
 from fxbio.train.output.status import read_status
-from fxbio.train.state.files import read_checkpoint
+from fxbio.train.state.checkpoint_files import read_checkpoint
 from tests.train.tiny import recipe, source
 
 

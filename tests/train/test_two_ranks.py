@@ -18,7 +18,7 @@ from fxbio.errors import FxbioError, TrainError
 from fxbio.train.engine.divergence import Diverged
 from fxbio.train.engine.run import Outcome, train
 from fxbio.train.output.status import read_status
-from fxbio.train.state.files import read_checkpoint
+from fxbio.train.state.checkpoint_files import read_checkpoint
 from tests.train.test_resume import Trap, assert_same, metrics
 from tests.train.tiny import recipe, source
 

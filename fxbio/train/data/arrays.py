@@ -10,7 +10,7 @@ from torchvision import datasets
 from torchvision.transforms.v2 import functional as F
 
 from fxbio.errors import DataError
-from fxbio.train.data.base import DataConfig, DataSource
+from fxbio.train.data.data_kind import DataConfig, DataSource
 from fxbio.train.data.original_files import cifar, mnist_half
 from fxbio.train.data.paths import existing_folder
 from fxbio.train.data.sets import ArraySet, PreparedSet

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
-from fxbio.train.data.base import DataSource
+from fxbio.train.data.data_kind import DataSource
 from fxbio.train.data.images import BadImageError
 from fxbio.train.data.sets import RawSet
 

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from fxbio.errors import DataError
 from fxbio.train.data.annotations import CocoAnnotations
-from fxbio.train.data.base import DataConfig, DataSource
 from fxbio.train.data.batch_by_aspect import aspect_groups
 from fxbio.train.data.coco_file import read_coco
+from fxbio.train.data.data_kind import DataConfig, DataSource
 from fxbio.train.data.images import BadImageError, read_image
 from fxbio.train.data.paths import existing_folder, some
 from fxbio.train.data.sets import PreparedSet, tolerant

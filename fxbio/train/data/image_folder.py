@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from fxbio.errors import DataError
-from fxbio.train.data.base import DataConfig, DataSource
+from fxbio.train.data.data_kind import DataConfig, DataSource
 from fxbio.train.data.images import EXTENSIONS, read_image
 from fxbio.train.data.packed import PackedStrings
 from fxbio.train.data.paths import existing_folder, some, subfolders

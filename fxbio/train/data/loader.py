@@ -11,8 +11,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from fxbio.errors import DataError
+from fxbio.train.data.sample_seeds import seeded
 from fxbio.train.data.sampler import Pick
-from fxbio.train.data.seeding import seeded
 from fxbio.train.data.workers import awaited, end_at_exit, ignore_signals
 
 __all__ = ["WatchedLoader", "make_loader"]

@@ -12,7 +12,7 @@ from typing import Any
 
 from PIL import Image
 
-from fxbio.train.data.base import DataConfig
+from fxbio.train.data.data_kind import DataConfig
 from fxbio.train.data.new_folder import new_folder
 from fxbio.train.data.shapes import SHAPES, Placed, background, draw_shape
 

@@ -16,8 +16,8 @@ from fxbio.train.data.arrays import (
     open_mnist,
     open_mnist5k,
 )
-from fxbio.train.data.base import DataConfig, DataSource
 from fxbio.train.data.coco import open_coco
+from fxbio.train.data.data_kind import DataConfig, DataSource
 from fxbio.train.data.image_folder import open_folder
 from fxbio.train.data.make_shapes import make_shapes
 from fxbio.train.data.make_shapes_coco import make_shapes_coco

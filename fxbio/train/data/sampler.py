@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
-from fxbio.train.data.seeding import mixed_seed
+from fxbio.train.data.sample_seeds import mixed_seed
 
 __all__ = ["EpochSampler", "EvalSampler", "Pick"]
 

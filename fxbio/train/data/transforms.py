@@ -16,7 +16,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from fxbio.errors import DataError
-from fxbio.train.data.base import DataConfig
+from fxbio.train.data.data_kind import DataConfig
 
 __all__ = ["IMAGENET", "Look", "classification_transforms", "detection_transforms"]
 

@@ -12,8 +12,8 @@ from fxbio.train.config import Recipe
 from fxbio.train.data import DataSource, trial_data
 from fxbio.train.distributed.process_group import join
 from fxbio.train.engine.run import open_task
+from fxbio.train.engine.run_preview import summary_lines
 from fxbio.train.engine.step import backward, update
-from fxbio.train.engine.summary import summary_lines
 from fxbio.train.engine.trainer_state import TrainerState, open_trainer
 from fxbio.train.output.progress import duration, memory_text
 

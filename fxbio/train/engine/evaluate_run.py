@@ -19,7 +19,7 @@ from fxbio.train.engine.trainer_state import open_trainer
 from fxbio.train.output.owner import check_run
 from fxbio.train.output.progress import NoView
 from fxbio.train.output.run_folder import RunFolder, write_text
-from fxbio.train.state.files import read_checkpoint
+from fxbio.train.state.checkpoint_files import read_checkpoint
 from fxbio.train.tasks import Task
 
 __all__ = ["RunMetrics", "evaluate_run"]

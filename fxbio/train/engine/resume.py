@@ -15,15 +15,15 @@ from fxbio.serialization.record import plan_of
 from fxbio.train.config import load_recipe, recipe_yaml
 from fxbio.train.config.write import differences
 from fxbio.train.engine.outputs import Outputs
+from fxbio.train.engine.run_preview import summary_lines
 from fxbio.train.engine.snapshot import restore_run
-from fxbio.train.engine.summary import summary_lines
 from fxbio.train.engine.trainer_state import TrainerState
 from fxbio.train.output.environment import environment
 from fxbio.train.output.metrics import MetricsFile
 from fxbio.train.output.progress import make_view
 from fxbio.train.output.run_folder import Resume, RunFolder, write_text
 from fxbio.train.output.tail import keep_lines
-from fxbio.train.state.files import read_checkpoint
+from fxbio.train.state.checkpoint_files import read_checkpoint
 from fxbio.train.state.store import CheckpointStore
 
 __all__ = ["Start", "begin", "restore"]

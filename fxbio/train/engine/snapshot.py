@@ -13,7 +13,7 @@ from fxbio._version import __version__
 from fxbio.errors import FxbioError, TrainError
 from fxbio.files.typed_json import from_json
 from fxbio.train.engine.trainer_state import Progress, TrainerState
-from fxbio.train.state.files import host_copy
+from fxbio.train.state.checkpoint_files import host_copy
 from fxbio.train.state.model_state import load_model_state, model_state
 from fxbio.train.state.rng import rng_state, set_rng_state
 

@@ -10,7 +10,12 @@ from typing import Any
 
 from fxbio.errors import TrainError
 from fxbio.files.atomic_file import atomic_link, remove_leftovers
-from fxbio.train.state.files import is_whole, remove_checkpoint, set_aside, write_checkpoint
+from fxbio.train.state.checkpoint_files import (
+    is_whole,
+    remove_checkpoint,
+    set_aside,
+    write_checkpoint,
+)
 
 __all__ = ["CheckpointStore"]
 

@@ -12,8 +12,8 @@ from torch.utils.data import default_collate
 from torchvision.transforms import v2
 
 from fxbio.errors import ModelError
-from fxbio.train.data.base import DataSource
-from fxbio.train.tasks.base import TaskConfig
+from fxbio.train.data.data_kind import DataSource
+from fxbio.train.tasks.task import TaskConfig
 from fxbio.train.tasks.top_k import TopK
 
 __all__ = ["Classification"]

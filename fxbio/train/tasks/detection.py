@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from fxbio.errors import DataError, ModelError
 from fxbio.train.data.annotations import CocoAnnotations
-from fxbio.train.data.base import DataSource
+from fxbio.train.data.data_kind import DataSource
 from fxbio.train.tasks.coco_ap import METRICS, Detections, average_precision
 from fxbio.train.tasks.gather import gathered, on_first_rank
 

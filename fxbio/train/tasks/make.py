@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from fxbio.errors import DataError
-from fxbio.train.data.base import DataSource
-from fxbio.train.tasks.base import Task, TaskConfig
+from fxbio.train.data.data_kind import DataSource
 from fxbio.train.tasks.classification import Classification
 from fxbio.train.tasks.detection import Detection
+from fxbio.train.tasks.task import Task, TaskConfig
 
 __all__ = ["make_task"]
 

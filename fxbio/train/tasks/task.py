@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from fxbio.train.checked import not_negative, shares, within
-from fxbio.train.data.base import DataSource
+from fxbio.train.data.data_kind import DataSource
 
 __all__ = ["Evaluator", "Task", "TaskConfig"]
 
