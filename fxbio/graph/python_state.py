@@ -147,7 +147,7 @@ def _kind(cls: type) -> _Kind:
         is_container=issubclass(cls, dict | list | deque | set),
         is_tensor=issubclass(cls, Tensor),
         is_special=issubclass(cls, CellType | torch.Generator | random.Random)
-        or cls.__module__.startswith("numpy.random"),  # no other object is asked for it
+        or str(cls.__module__).startswith("numpy.random"),  # no other object is asked for it
         has_state=issubclass(cls, _OPEN)
         or (not issubclass(cls, type | ModuleType) and not is_foreign(cls)),
         slots=_slots_of(cls),

@@ -34,18 +34,22 @@ class SharedState:
         """
         self._homes: dict[int, tuple[Any, dict[str, Any]]] = {}
         self._holders: dict[int, tuple[Any, Restore | None]] = {}
-        open_, seen = list(_code_of(owned)), {}
+        open_, seen, read = list(_code_of(owned)), set[int](), set[tuple[int, str]]()
         while open_:
             code = open_.pop()
             if id(code) in seen:
                 continue
-            seen[id(code)] = code
+            seen.add(id(code))
             for home, name in _names_in(code):
-                open_ += _code_of(self._read(home, name))
+                if (id(home), name) not in read:
+                    read.add((id(home), name))
+                    open_ += _code_of(self._read(home, name))
 
     def _read(self, home: Any, name: str) -> list[Any]:
         """Remember a namespace and what is behind one of its names, and return the latter."""
-        _, before = self._homes.setdefault(id(home), (home, dict(_namespace(home))))
+        if id(home) not in self._homes:
+            self._homes[id(home)] = home, dict(_namespace(home))
+        _, before = self._homes[id(home)]
         reached = list(owned_state([before.get(name)], self._holders))
         self._holders.update((id(value), (value, restore_of(value))) for value in reached)
         return reached
@@ -55,19 +59,29 @@ class SharedState:
 
         Caches of ``functools`` are emptied: what was in them cannot be told.
         """
+        known: dict[int, Any] = dict(self._holders)
         for home, before in self._homes.values():
             for name, now in list(_namespace(home).items()):
-                if now is not before.get(name, UNSET) and self._holds([now], chosen):
+                if now is not before.get(name, UNSET) and _holds([now], chosen, known):
                     _put(home, name, before.get(name, UNSET))
         for value, undo in self._holders.values():
-            if undo is not None and self._holds(contents(value), chosen):
+            if undo is not None and _holds(contents(value), chosen, known):
                 undo()
         for value in gc.get_objects():
-            if type(value) is LruCache and self._holds(contents(value), chosen):
+            if type(value) is LruCache and _holds(contents(value), chosen, known):
                 value.cache_clear()
 
-    def _holds(self, values: list[Any], chosen: Callable[[Any], bool]) -> bool:
-        return any(map(chosen, owned_state(values, self._holders)))
+
+def _holds(values: list[Any], chosen: Callable[[Any], bool], known: dict[int, Any]) -> bool:
+    """True if something chosen is reached beyond what is known; if not, all of it is known then.
+
+    Caches of a process lead to the same objects again and again.
+    """
+    reached = list(owned_state(values, known))
+    if any(map(chosen, reached)):
+        return True
+    known.update((id(value), value) for value in reached)  # kept, or an id could be another's
+    return False
 
 
 def _namespace(home: Any) -> Any:

@@ -320,3 +320,17 @@ def test_one_snapshot_serves_several_passes() -> None:
     assert torch.equal(layer.weight, weight)
     assert torch.equal(x, inputs())
     assert layer.tags == ["first"]
+
+
+def test_classes_without_a_module_are_looked_into_like_others() -> None:
+    class Meta(type):
+        __module__ = property(lambda cls: cls)  # type: ignore[assignment]
+
+    class Odd(metaclass=Meta):
+        pass
+
+    layer = nn.Linear(4, 4)
+    layer.odd, layer.kind = Odd(), Odd
+    with preserved(Snapshot(layer)):
+        del layer.odd
+    assert isinstance(layer.odd, Odd)
