@@ -1,4 +1,4 @@
-"""A hook of mkdocs: links to files of the repository outside docs/ become plain text on the site."""
+"""A hook of mkdocs: links that lead out of docs/ are plain text on the site."""
 
 import re
 from typing import Any

@@ -7,10 +7,9 @@ from torch import Tensor, nn
 def build_model(classes: int = 5) -> nn.Module:
     """Takes (N, 3, 48, 48) images and gives (N, classes) logits."""
     return nn.Sequential(
-        nn.Conv2d(3, 16, 3, padding=1, bias=False),
+        nn.Conv2d(3, 16, 3, stride=2, padding=1, bias=False),
         nn.BatchNorm2d(16),
         nn.ReLU(),
-        nn.MaxPool2d(2),
         nn.Conv2d(16, 32, 3, padding=1, bias=False),
         nn.BatchNorm2d(32),
         nn.ReLU(),
