@@ -15,7 +15,7 @@ EDITABLE := --config-settings editable_mode=strict
 SOURCES := $(shell find fxbio passes cli -type f -not -name '*.pyc' | sort)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format types unit bench sweep clean FORCE
+.PHONY: help setup demo test lint format types unit bench sweep docs clean FORCE
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -51,8 +51,13 @@ bench: setup  ## step times, compile times and the trainer against plain backpro
 sweep: setup  ## capture, transform and verify every model of the zoos
 	$(BIN)/python tests/sweep.py
 
+docs:  ## build the site in build/site, in an environment of its own
+	test -x .venv-docs/bin/mkdocs || { $(PYTHON) -m venv .venv-docs && .venv-docs/bin/python -m pip install \
+		--disable-pip-version-check --quiet 'mkdocs-material>=9.5' 'mkdocstrings[python]>=0.26'; }
+	.venv-docs/bin/mkdocs build --strict
+
 clean:  ## remove the virtual environment, builds and caches
-	rm -rf $(VENV) build dist fxbio.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-docs build dist fxbio.egg-info .mypy_cache .pytest_cache .ruff_cache
 	find fxbio passes cli tests examples -name __pycache__ -prune -exec rm -rf {} +
 
 $(BIN)/python:

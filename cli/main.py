@@ -25,6 +25,7 @@ from fxbio.errors import (
 __all__ = ["COMMANDS", "EXIT_CODES", "cli", "exit_code", "main"]
 
 COMMANDS = (
+    "new",
     "inspect",
     "plan",
     "graph",
@@ -41,6 +42,8 @@ COMMANDS = (
     "keys",
     "schema",
     "rules",
+    "policies",
+    "recipes",
     "passes",
 )
 """Subcommands in the order of the help; each is ``command`` in the file of its name."""

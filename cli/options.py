@@ -10,6 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import CompletionItem
+
+from fxbio.errors import did_you_mean
+from fxbio.files.presets import Kind, preset_paths, resolve_preset
 
 if TYPE_CHECKING:
     from fxbio.models import LoadedModel
@@ -20,6 +24,7 @@ __all__ = [
     "MODEL_HELP",
     "ModelRequest",
     "NamedPath",
+    "PresetPath",
     "json_option",
     "load_plugins",
     "model_options",
@@ -48,6 +53,35 @@ class NamedPath(click.Path):
         if not self.file_okay and os.path.exists(value) and not os.path.isdir(value):
             self.fail(f"'{value}' is no folder", param, ctx)
         return super().convert(value, param, ctx)
+
+
+class PresetPath(NamedPath):
+    """A file, or the name of a preset, which becomes the path of its file; completes both."""
+
+    def __init__(self, kind: Kind, *, exists: bool = False) -> None:
+        super().__init__(exists=exists, dir_okay=False, path_type=Path)
+        self.kind: Kind = kind
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """As in click; close names of presets are told for a file that is not there."""
+        path = resolve_preset(self.kind, value) if value else value
+        if self.exists and value and not Path(path).exists():
+            guess = did_you_mean(Path(value).stem, list(preset_paths(self.kind)))
+            hint = f" ({guess})" if guess else ""
+            self.fail(
+                f"file '{value}' does not exist, nor does fxbio come with that name{hint}; "
+                f"list those it has with: fxbio {self.kind}",
+                param,
+                ctx,
+            )
+        return super().convert(path, param, ctx)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Names of presets, then files."""
+        names = [name for name in preset_paths(self.kind) if name.startswith(incomplete)]
+        return [*map(CompletionItem, names), *super().shell_complete(ctx, param, incomplete)]
 
 
 _FILE = NamedPath(exists=True, dir_okay=False, path_type=Path)
@@ -144,7 +178,12 @@ plugin_option = click.option(
 )
 
 policy_option = click.option(
-    "--policy", "-p", "policy_file", type=_FILE, required=True, help="The policy, a YAML file."
+    "--policy",
+    "-p",
+    "policy_file",
+    type=PresetPath("policies", exists=True),
+    required=True,
+    help="The policy: a YAML file, or a name that `fxbio policies` lists.",
 )
 
 trust_option = click.option(

@@ -14,7 +14,7 @@ import click
 
 from fxbio.cli.console import log
 from fxbio.cli.main import exit_code
-from fxbio.cli.options import NamedPath
+from fxbio.cli.options import NamedPath, PresetPath
 from fxbio.errors import FxbioError, ProcessError
 from fxbio.train.distributed.launch import first_process, inside_torchrun
 from fxbio.train.distributed.signals import watch_signals
@@ -38,7 +38,7 @@ so the run's status.json says it too."""
 
 
 @click.command("train", short_help="Train a model as a recipe says.", epilog=TRAIN_EXIT_CODES)
-@click.argument("recipe_file", metavar="RECIPE", type=NamedPath(path_type=Path))
+@click.argument("recipe_file", metavar="RECIPE", type=PresetPath("recipes"))
 @click.argument("overrides", metavar="[KEY=VALUE]...", nargs=-1)
 @click.option(
     "--out",
@@ -69,15 +69,16 @@ def command(
 ) -> None:
     """Train a model as a recipe says. Any setting of the recipe can be given as KEY=VALUE.
 
+    RECIPE is a file, or a name that `fxbio recipes` lists.
     `fxbio keys` lists the settings and explains them.
     The folder of the run gets the resolved recipe, the plan, metrics, a status and checkpoints.
     A model or rule file that the recipe names is run.
 
     \b
     Examples:
-      fxbio train digits.yaml
-      fxbio train xiao-resnet18.yaml data.path=/data/imagenet optim.lr=0.2 --out runs/high-lr
-      fxbio train xiao-resnet18.yaml --dry-run
+      fxbio train digits
+      fxbio train xiao-resnet18 data.path=/data/imagenet optim.lr=0.2 --out runs/high-lr
+      fxbio train xiao-resnet18 --dry-run
       fxbio train digits.yaml --nproc 2 --resume auto
       torchrun --nproc-per-node=8 -m fxbio train xiao-resnet18.yaml --resume auto
     """

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from fxbio.runtime.mirror_phase import mirror
     from fxbio.runtime.updates import count_update, redraw_counts, set_redraw_counts
     from fxbio.saving import load, save
+    from fxbio.serialization.record import plan_of
     from fxbio.verification import Verification, verify
 
 _HOMES = {
@@ -65,6 +66,7 @@ _HOMES = {
     "mirror": "fxbio.runtime.mirror_phase",
     "param_groups": "fxbio.parameter_groups",
     "plan": "fxbio.api",
+    "plan_of": "fxbio.serialization.record",
     "count_update": "fxbio.runtime.updates",
     "redraw_counts": "fxbio.runtime.updates",
     "revert": "fxbio.api",
@@ -110,6 +112,7 @@ __all__ = [
     "param_groups",
     "passes",
     "plan",
+    "plan_of",
     "redraw_counts",
     "revert",
     "rule",

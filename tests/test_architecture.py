@@ -57,6 +57,8 @@ LAZY = ("fxbio", "fxbio.api")
 def modules() -> Iterator[tuple[str, Path]]:
     for package, folder in FOLDERS.items():
         for path in sorted(folder.rglob("*.py")):
+            if "presets" in path.parts:  # data: models that recipes name
+                continue
             parts = path.relative_to(folder).with_suffix("").parts
             name = ".".join((package, *parts)).removesuffix(".__init__")
             yield name, path

@@ -16,7 +16,13 @@ import pytest
 import fxbio
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("examples/**/*.[my][da]*")]
+FILES = "**/*.[my][da]*"
+PAGES = [
+    ROOT / "README.md",
+    *ROOT.glob("docs/*.md"),
+    *ROOT.glob(f"examples/{FILES}"),
+    *ROOT.glob(f"fxbio/presets/{FILES}"),
+]
 CODE = [path for folder in ("fxbio", "passes", "cli") for path in (ROOT / folder).rglob("*.py")]
 NAME = re.compile(r"(?<![\w./:])fxbio(?:\.[A-Za-z_]\w*)+")
 

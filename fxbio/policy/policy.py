@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from fxbio.errors import PolicyError
 from fxbio.files.fields import AtLeast, Example, Key, Mark, ReadAs
 from fxbio.files.located_yaml import Node, from_plain, parse
+from fxbio.files.presets import resolve_preset
 from fxbio.files.reading import read_document
 from fxbio.files.typed_yaml import read_section, read_value
 from fxbio.files.yaml_scalars import to_yaml
@@ -70,18 +71,20 @@ class Policy:
 
     @classmethod
     def from_yaml(cls, source: str | Path) -> Policy:
-        """Read a policy from a file, or from a text that holds the YAML itself.
+        """Read a policy from a file, by the name of one of fxbio's own, or from YAML itself.
 
         Args:
-            source: a path; or a string with a line break or ``key: value`` in it, which is taken
-                as YAML.
+            source: a path; a name that ``fxbio policies`` lists; or a string with a line break or
+                ``key: value`` in it, which is taken as YAML.
 
         Raises:
             PolicyError: with line and column, for anything that is not a valid policy.
         """
         if isinstance(source, str) and _is_yaml(source):
             return replace(read_section(parse(source, "<policy>"), cls, "the policy"), text=source)
-        text = read_document(Path(source), "policy file", PolicyError)
+        source = resolve_preset("policies", source)
+        help = "the policies that fxbio has are listed by: fxbio policies"
+        text = read_document(source, "policy file", PolicyError, help)
         policy = read_section(parse(text, str(source)), cls, "the policy")
         return replace(policy, source=str(source), text=text)
 

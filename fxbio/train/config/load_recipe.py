@@ -8,6 +8,7 @@ from typing import Any
 
 from fxbio.errors import ConfigError
 from fxbio.files.located_yaml import Node, from_plain, parse
+from fxbio.files.presets import resolve_preset
 from fxbio.files.reading import read_document
 from fxbio.files.typed_yaml import read_section
 from fxbio.train.config.override import override
@@ -22,15 +23,26 @@ def load_recipe(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     Paths in the file are relative to the file, those in overrides to the working directory.
 
     Args:
-        path: a YAML file.
+        path: a YAML file, or a name that ``fxbio recipes`` lists.
         overrides: ``section.key=value``, in the order in which they take effect.
 
     Raises:
         ConfigError: with line and column, or with the argument, for the first mistake.
     """
-    help = "fxbio comes with recipes in examples/recipes"
-    text = read_document(Path(path), "recipe", ConfigError, help)
-    return recipe_of(parse(text, str(path), "the recipe", ConfigError), overrides)
+    given, path = Path(path), resolve_preset("recipes", path)
+    help = "the recipes that fxbio has are listed by: fxbio recipes"
+    text = read_document(path, "recipe", ConfigError, help)
+    root = parse(text, str(path), "the recipe", ConfigError)
+    here = [] if path == given else _data_here(root)
+    return recipe_of(root, [*here, *overrides])
+
+
+def _data_here(root: Node) -> list[str]:
+    """Data of a named recipe lie in the working directory: fxbio may be installed anywhere."""
+    data = root.value["data"].value
+    if "path" not in data:
+        return []
+    return [f"data.path={str(data['path'].value).replace('../', '')}"]
 
 
 def recipe_from(sections: Mapping[str, Any], overrides: Iterable[str] = ()) -> Recipe:
