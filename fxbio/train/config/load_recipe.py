@@ -39,10 +39,9 @@ def load_recipe(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
 
 def _data_here(root: Node) -> list[str]:
     """Data of a named recipe lie in the working directory: fxbio may be installed anywhere."""
-    data = root.value["data"].value
-    if "path" not in data:
-        return []
-    return [f"data.path={str(data['path'].value).replace('../', '')}"]
+    sections: Any = root.value
+    path = sections["data"].value.get("path")
+    return [] if path is None else [f"data.path={str(path.value).replace('../', '')}"]
 
 
 def recipe_from(sections: Mapping[str, Any], overrides: Iterable[str] = ()) -> Recipe:
