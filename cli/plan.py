@@ -12,7 +12,7 @@ from fxbio.cli.main import EXIT_CODES
 from fxbio.cli.options import (
     MODEL_HELP,
     ModelRequest,
-    NamedPath,
+    PresetPath,
     json_option,
     model_options,
     policy_option,
@@ -34,7 +34,7 @@ __all__ = ["command"]
 @click.option(
     "--diff",
     "other_file",
-    type=NamedPath(exists=True, dir_okay=False, path_type=Path),
+    type=PresetPath("policies", exists=True),
     help="Another policy: print only what it would do differently.",
 )
 @json_option

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fxbio.cli.options import NamedPath
+from fxbio.cli.options import PresetPath
 
 if TYPE_CHECKING:
     from torch import nn
@@ -21,8 +21,8 @@ own_policy_option = click.option(
     "--policy",
     "-p",
     "policy_file",
-    type=NamedPath(exists=True, dir_okay=False, path_type=Path),
-    help="The policy, for a MODEL; a FOLDER has its own.",
+    type=PresetPath("policies", exists=True),
+    help="The policy of a MODEL: a YAML file, or a name that `fxbio policies` lists.",
 )
 
 

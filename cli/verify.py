@@ -9,8 +9,8 @@ import click
 
 from fxbio.cli.console import print_json, print_result
 from fxbio.cli.main import EXIT_CODES
-from fxbio.cli.options import MODEL_HELP, ModelRequest, NamedPath, json_option, model_options
-from fxbio.cli.subject_options import load_subject
+from fxbio.cli.options import MODEL_HELP, ModelRequest, json_option, model_options
+from fxbio.cli.subject_options import load_subject, own_policy_option
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,13 +26,7 @@ __all__ = ["command"]
     epilog=f"{MODEL_HELP}\n\n{EXIT_CODES}",
 )
 @model_options(folders=True)
-@click.option(
-    "--policy",
-    "-p",
-    "policy_file",
-    type=NamedPath(exists=True, dir_okay=False, path_type=Path),
-    help="The policy, for a MODEL; a FOLDER has its own.",
-)
+@own_policy_option
 @json_option
 @click.pass_context
 def command(

@@ -3,12 +3,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import click
 import pytest
 import yaml
 from click.testing import CliRunner, Result
 
 import fxbio
 from fxbio.cli.main import cli
+from fxbio.cli.options import PresetPath
 from fxbio.files.presets import preset_paths, resolve_preset
 from fxbio.train.config import load_recipe
 
@@ -97,3 +99,12 @@ def test_names_of_presets_are_completed() -> None:
     )
     names = {line.partition(",")[2] for line in done.output.splitlines()}
     assert {"xiao-retinanet", "xiao-retinanet-fpn"} <= names
+
+
+@pytest.mark.parametrize("command", ["plan", "transform", "verify", "audit", "alignment", "graph"])
+def test_every_command_takes_the_name_of_a_policy(command: str) -> None:
+    found = cli.get_command(click.Context(cli), command)
+    assert found is not None
+    policies = [p.type for p in found.params if "policy" in (p.name or "")]
+    assert policies
+    assert all(isinstance(each, PresetPath) for each in policies)
