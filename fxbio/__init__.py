@@ -40,11 +40,13 @@ if TYPE_CHECKING:
     from fxbio.runtime.mirror_phase import mirror
     from fxbio.runtime.updates import count_update, redraw_counts, set_redraw_counts
     from fxbio.saving import load, save
+    from fxbio.transforms import ErrorTransform, error_transform
     from fxbio.verification import Verification, verify
 
 _HOMES = {
     "Alignment": "fxbio.analysis",
     "Audit": "fxbio.analysis",
+    "ErrorTransform": "fxbio.transforms",
     "ExampleInputs": "fxbio.models.inputs",
     "FeedbackRule": "fxbio.rules",
     "FxbioError": "fxbio.errors",
@@ -60,6 +62,7 @@ _HOMES = {
     "audit": "fxbio.analysis",
     "backprop": "fxbio.runtime.install",
     "capture": "fxbio.graph.capture",
+    "error_transform": "fxbio.transforms",
     "feedback_weights": "fxbio.runtime.install",
     "load": "fxbio.saving",
     "mirror": "fxbio.runtime.mirror_phase",
@@ -83,6 +86,7 @@ _MODULES = ("analysis", "errors", "nn", "optim", "passes", "rules", "study", "tr
 __all__ = [
     "Alignment",
     "Audit",
+    "ErrorTransform",
     "ExampleInputs",
     "FeedbackRule",
     "FxbioError",
@@ -100,6 +104,7 @@ __all__ = [
     "backprop",
     "capture",
     "count_update",
+    "error_transform",
     "errors",
     "feedback_weights",
     "load",

@@ -18,6 +18,7 @@ from fxbio.ops.feedback_weight import (
     parse_rule,
     wants_weight_gradient,
 )
+from fxbio.ops.transformed_error import with_transforms
 
 __all__ = ["linear"]
 
@@ -79,5 +80,5 @@ def scaled_product(left: Tensor, right: Tensor, scale: float) -> Tensor:
     return (left @ right) * scale
 
 
-linear.register_autograd(_backward, setup_context=_setup_context)
+linear.register_autograd(with_transforms(_backward), setup_context=_setup_context)
 register_autocast("linear", operands=3)

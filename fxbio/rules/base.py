@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeVar
 
 from fxbio.errors import RuleError, did_you_mean
-from fxbio.rules.option_checks import instantiate
+from fxbio.rules.option_checks import instantiate, names
 from fxbio.rules.spec import format_spec
 from fxbio.rules.weight_info import WeightInfo
 from fxbio.site import OP_KINDS, OpKind
@@ -41,6 +41,9 @@ them, or nothing."""
 class Rule:
     """How the error gets to the weights that have this rule: what all families have in common."""
 
+    kind: ClassVar[str] = "rule"
+    listed: ClassVar[str] = "rules"
+    """The command that lists its kind."""
     name: ClassVar[str] = ""
     """Name in the policy file; set by the ``rule`` decorator."""
     aliases: ClassVar[tuple[str, ...]] = ()
@@ -85,6 +88,18 @@ class Rule:
     def unscalable(self) -> str | None:
         """Why it cannot learn from a loss that is scaled, as in float16, or ``None`` if it can."""
         return None
+
+    def with_error(self, error: tuple[str, ...]) -> Rule:
+        """The rule with error transforms, by their specs, at each of its sites.
+
+        Raises:
+            RuleError: for rules that do not send the error across a site.
+        """
+        raise RuleError(
+            f"rule '{self.name}' takes no error transforms",
+            notes=[f"it is of the {self.family} family, and sends no error across a site"],
+            help="error transforms serve the rules of the asymmetric family, bp among them",
+        )
 
     def in_words(self) -> str:
         """Where the error comes from, for rules that do not send it across their sites."""
@@ -164,12 +179,15 @@ def find_rule(name: str) -> type[Rule]:
 
 
 def make_rule(name: str, options: Mapping[str, Any] | None = None) -> Rule:
-    """A rule from its name and options.
+    """A rule from its name and options; ``error`` among these are specs of error transforms.
 
     Raises:
         RuleError: for an unknown rule, an unknown or a missing option, or a value out of range.
     """
-    return instantiate(find_rule(name), options or {})
+    own = dict(options or {})
+    error = own.pop("error", ())
+    made = instantiate(find_rule(name), own)
+    return made.with_error(names("error", error)) if error else made
 
 
 def available_rules() -> dict[str, type[Rule]]:
