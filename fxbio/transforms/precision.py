@@ -78,7 +78,7 @@ class Clip(ErrorTransform):
     """Bounds each entry: ``min(max(δ, −bound), bound)``."""
 
     bound: float
-    """Above 0, in the units of the error; .inf changes nothing."""
+    """Above 0, in the units of the error."""
 
     def __post_init__(self) -> None:
         if not self.bound > 0:
