@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from torch import Tensor
 
 from fxbio.ops.feedback_weight import parse_rule
 from fxbio.transforms.base import ErrorTransform, Product, SiteValues, parse_transform
+from fxbio.transforms.sparsity import TopK
 
 __all__ = ["transformed_errors", "with_transforms"]
 
@@ -16,7 +17,11 @@ Gradients = tuple[Tensor | None, ...]
 
 
 def with_transforms(
-    backward: Callable[[Any, Tensor], Gradients], *, x_at: int = 0, sample_dim: int = -1
+    backward: Callable[[Any, Tensor], Gradients],
+    *,
+    x_at: int = 0,
+    sample_dim: int = -1,
+    narrow: Callable[[Any, Tensor, Tensor], Gradients] | None = None,
 ) -> Callable[[Any, Tensor], Gradients]:
     """A backward pass that takes ``T(δ)`` for each product of its site, in the place of ``δ``.
 
@@ -27,6 +32,8 @@ def with_transforms(
         backward: of an op that saves activation and weight in front of all else.
         x_at: position of the activation among the inputs of the op.
         sample_dim: as in ``SiteValues``.
+        narrow: the same backward pass for an error that is zero but for some of its outputs, whose
+            positions it is given, and which no feedback learns from.
     """
 
     def transformed(ctx: Any, error: Tensor) -> Gradients:
@@ -36,6 +43,12 @@ def with_transforms(
         flipped = getattr(ctx, "weight_is_left", False)
         left, right = ctx.saved_tensors[:2]
         x, weight = (right, left) if flipped else (left, right)
+        last = parse_transform(specs[-1])
+        if narrow and _is_unified(last) and not ctx.needs_input_grad[3] and x.dim() > 1:
+            dense = transformed_errors(specs[:-1], error, x, weight, sample_dim)
+            if dense[0] is dense[1]:
+                rows = dense[0].reshape(-1, error.shape[-1])
+                return narrow(ctx, dense[0], last.entries(rows)[0])
         below, own = transformed_errors(specs, error, x, weight, sample_dim, flipped=flipped)
         if below is own:
             return backward(ctx, own)
@@ -82,6 +95,10 @@ def transformed_errors(
     if columns:
         below, own = below.mT, own.mT
     return (below, below) if alike else (below, own)
+
+
+def _is_unified(transform: ErrorTransform) -> TypeGuard[TopK]:
+    return isinstance(transform, TopK) and transform.unified and transform.where == "both"
 
 
 def _applied(

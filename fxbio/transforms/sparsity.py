@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from fxbio.errors import RuleError
@@ -47,9 +46,13 @@ class TopK(ErrorTransform):
     def apply(self, error: Tensor, site: SiteValues) -> Tensor:
         """(samples, entries), with exact zeros where an entry is dropped."""
         rows = site.rows(error)
-        k = self.kept(rows.shape[1])
-        if k == rows.shape[1]:
+        if self.kept(rows.shape[1]) == rows.shape[1]:
             return error
+        found = self.entries(rows)
+        size = found.new_zeros(found.shape[0], rows.shape[1], dtype=rows.dtype)
+        return (rows * size.scatter(1, found, 1.0)).reshape(error.shape)
+
+    def entries(self, rows: Tensor) -> Tensor:
+        """Positions of what is kept: (samples, k), or (1, k) where all samples keep the same."""
         size = rows.abs().sum(0, keepdim=True) if self.unified else rows.abs()
-        mask = torch.zeros_like(size).scatter_(1, size.topk(k, dim=1).indices, 1.0)
-        return (rows * mask).reshape(error.shape)
+        return size.topk(self.kept(rows.shape[1]), dim=1, sorted=False).indices

@@ -103,6 +103,21 @@ def test_each_product_is_made_of_its_error(name: str, where: str) -> None:
     assert torch.equal(model(x), stock(x))
 
 
+@pytest.mark.parametrize("rule", ["bp", "usf", "fa", "kp"])
+def test_smaller_products_give_the_gradients_of_the_sparse_error(rule: str) -> None:
+    layer, x = nn.Linear(6, 4).double(), torch.randn(2, 3, 6, dtype=torch.float64)
+    error = torch.randn(2, 3, 4, dtype=torch.float64)
+    given = policy(rule, "topk{k=2,unified=true}")
+    plain = fxbio.Policy.from_yaml(f"version: 1\ndefault: {rule}\n")
+    kept = error.abs().sum((0, 1)).topk(2).indices
+    sparse = torch.zeros_like(error).index_copy(-1, kept, error[..., kept])
+    found = gradients(fxbio.transform(layer, given, x), x, error)
+    expected = gradients(fxbio.transform(layer, plain, x), x, sparse)
+    assert found.keys() == expected.keys()
+    for key, want in expected.items():
+        assert torch.allclose(found[key], want, rtol=1e-9, atol=1e-12), key
+
+
 @pytest.mark.parametrize("spec", ["topk{share=1.0}", "clip{bound=1e30}", "topk{k=99,where=weight}"])
 @pytest.mark.parametrize("name", SITES)
 def test_what_changes_nothing_is_backprop_to_the_bit(name: str, spec: str) -> None:
