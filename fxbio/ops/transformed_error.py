@@ -11,9 +11,10 @@ from fxbio.ops.feedback_weight import parse_rule
 from fxbio.transforms.base import ErrorTransform, Product, SiteValues, parse_transform
 from fxbio.transforms.sparsity import TopK
 
-__all__ = ["transformed_errors", "with_transforms"]
+__all__ = ["Move", "transformed_errors", "with_transforms"]
 
 Gradients = tuple[Tensor | None, ...]
+Move = Callable[[Tensor], Tensor]
 
 
 def with_transforms(
@@ -21,6 +22,7 @@ def with_transforms(
     *,
     x_at: int = 0,
     sample_dim: int = -1,
+    layout: Callable[[Any, Tensor], tuple[Move, Move]] | None = None,
     narrow: Callable[[Any, Tensor, Tensor], Gradients] | None = None,
 ) -> Callable[[Any, Tensor], Gradients]:
     """A backward pass that takes ``T(δ)`` for each product of its site, in the place of ``δ``.
@@ -32,6 +34,7 @@ def with_transforms(
         backward: of an op that saves activation and weight in front of all else.
         x_at: position of the activation among the inputs of the op.
         sample_dim: as in ``SiteValues``.
+        layout: where outputs are not the last dimension of the error, what makes them so and back.
         narrow: the same backward pass for an error that is zero but for some of its outputs, whose
             positions it is given, and which no feedback learns from.
     """
@@ -40,37 +43,43 @@ def with_transforms(
         specs = parse_rule(ctx.rule).error
         if not specs:
             return backward(ctx, error)
-        flipped = getattr(ctx, "weight_is_left", False)
-        left, right = ctx.saved_tensors[:2]
-        x, weight = (right, left) if flipped else (left, right)
+        to_rows, back = layout(ctx, error) if layout else (_same, _same)
+        site = _site_of(ctx, sample_dim)
         last = parse_transform(specs[-1])
-        if narrow and _is_unified(last) and not ctx.needs_input_grad[3] and x.dim() > 1:
-            dense = transformed_errors(specs[:-1], error, x, weight, sample_dim)
-            if dense[0] is dense[1]:
-                rows = dense[0].reshape(-1, error.shape[-1])
-                return narrow(ctx, dense[0], last.entries(rows)[0])
-        below, own = transformed_errors(specs, error, x, weight, sample_dim, flipped=flipped)
+        if narrow and _is_unified(last) and site.sample_dim and not ctx.needs_input_grad[3]:
+            dense, other = transformed_errors(specs[:-1], error, site)
+            if dense is other:
+                return narrow(ctx, dense, last.entries(site.rows(dense))[0])
+        below, own = transformed_errors(specs, to_rows(error), site)
         if below is own:
-            return backward(ctx, own)
-        at = 1 if flipped else x_at
+            return backward(ctx, back(own))
+        at = 1 if _weight_is_left(ctx) else x_at
         needs = ctx.needs_input_grad
         to_below = [need and i == at for i, need in enumerate(needs)]
         to_own = [need and i != at for i, need in enumerate(needs)]
-        grads = list(backward(_Part(ctx, to_own), own))
-        grads[at] = backward(_Part(ctx, to_below), below)[at] if needs[at] else None
+        grads = list(backward(_Part(ctx, to_own), back(own)))
+        grads[at] = backward(_Part(ctx, to_below), back(below))[at] if needs[at] else None
         return tuple(grads)
 
     return transformed
 
 
+def _same(error: Tensor) -> Tensor:
+    return error
+
+
+def _weight_is_left(ctx: Any) -> bool:
+    return bool(getattr(ctx, "weight_is_left", False))
+
+
+def _site_of(ctx: Any, sample_dim: int) -> SiteValues:
+    one, other = ctx.saved_tensors[:2]
+    x, weight = (other, one) if _weight_is_left(ctx) else (one, other)
+    return SiteValues(x, weight, sample_dim if x.dim() > 1 else None)
+
+
 def transformed_errors(
-    specs: Sequence[str],
-    error: Tensor,
-    x: Tensor,
-    weight: Tensor,
-    sample_dim: int,
-    *,
-    flipped: bool = False,
+    specs: Sequence[str], error: Tensor, site: SiteValues
 ) -> tuple[Tensor, Tensor]:
     """The errors that go into the product below and into the gradient of the weight.
 
@@ -78,23 +87,14 @@ def transformed_errors(
 
     Args:
         specs: of the transforms, in their order.
-        error: δ, as the site's output.
-        x: the activation.
-        weight: the forward weight.
-        sample_dim: as in ``SiteValues``.
-        flipped: whether the samples are columns, as in ``W @ x``.
+        error: δ, its outputs where ``site`` says.
+        site: what transforms may see.
     """
-    columns = flipped and error.dim() > 1
-    if columns:
-        error = error.mT
-    site = SiteValues(x, weight, sample_dim if x.dim() > 1 else None)
     transforms = [parse_transform(spec) for spec in specs]
     below = _applied(transforms, error, site, "input")
-    alike = all(transform.where == "both" for transform in transforms)
-    own = below if alike else _applied(transforms, error, site, "weight")
-    if columns:
-        below, own = below.mT, own.mT
-    return (below, below) if alike else (below, own)
+    if all(transform.where == "both" for transform in transforms):
+        return below, below
+    return below, _applied(transforms, error, site, "weight")
 
 
 def _is_unified(transform: ErrorTransform) -> TypeGuard[TopK]:

@@ -135,19 +135,30 @@ def _gradients(
 def _errors_of_products(call: OpCall, error: Tensor) -> tuple[Tensor, Tensor]:
     """The error for what goes below, and for the gradients of weight and bias."""
     transforms = [parse_transform(spec) for spec in parse_rule(call.arguments["rule"]).error]
-    columns = bool(call.arguments.get("weight_is_left")) and error.dim() > 1
     activation = "x" if "x" in call.arguments else ({"left", "right"} - {call.weight_name}).pop()
     x = call.arguments[activation]
     many = 1 if "stride" in call.arguments else -1
     site = SiteValues(x, call.weight, many if x.dim() > 1 else None)
     products: list[Product] = ["input", "weight"]
+    outputs = _outputs(call, error, x)
+    rows = error.movedim(outputs, tuple(range(-len(outputs), 0)))
     errors = []
     for product in products:
-        sent = error.mT if columns else error
+        sent = rows.flatten(-len(outputs)) if outputs else rows
         for transform in transforms:
             sent = transform.apply(sent, site) if transform.where in ("both", product) else sent
-        errors.append(sent.mT if columns else sent)
+        errors.append(sent.reshape(rows.shape).movedim(tuple(range(-len(outputs), 0)), outputs))
     return errors[0], errors[1]
+
+
+def _outputs(call: OpCall, error: Tensor, x: Tensor) -> tuple[int, ...]:
+    """Dimensions of the error of products of matrices that belong to the weight."""
+    if "equation" in call.arguments:
+        operands, _, result = call.arguments["equation"].replace(" ", "").partition("->")
+        of_x = operands.split(",")[1 - call.arguments["weight_at"]]
+        return tuple(i for i, letter in enumerate(result) if letter not in of_x)
+    columns = call.arguments.get("weight_is_left") and x.dim() > 1
+    return (error.dim() - 2,) if columns else ()
 
 
 def _ruled_output(call: OpCall, given: Arguments, feedback: Tensor | None) -> Tensor:

@@ -32,6 +32,17 @@ class Left(nn.Module):
         return torch.matmul(self.weight, x.mT).mT
 
 
+class Heads(nn.Module):
+    """An einsum whose result has an output of the weight in front of the sample."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(4, 6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.einsum("oi,bi->ob", self.weight, x).mT
+
+
 class Addmm(nn.Module):
     """``torch.addmm`` of a weight."""
 
@@ -59,6 +70,7 @@ SITES = {
     "tokens": (lambda: nn.Linear(6, 4), (2, 3, 6), -1),
     "functional": (OwnLinear, (5, 6), -1),
     "left": (Left, (5, 6), -1),
+    "einsum": (Heads, (5, 6), -1),
     "addmm": (Addmm, (5, 6), -1),
     "conv": (lambda: nn.Conv2d(2, 4, 3), (3, 2, 5, 5), 1),
     "conv_transpose": (lambda: nn.ConvTranspose1d(2, 4, 3), (3, 2, 5), 1),
@@ -101,6 +113,8 @@ def test_each_product_is_made_of_its_error(name: str, where: str) -> None:
     for key, want in expected.items():
         assert torch.allclose(found[key], want, rtol=1e-9, atol=1e-12), key
     assert torch.equal(model(x), stock(x))
+    verification = fxbio.verify(model)
+    assert verification.ok, str(verification)
 
 
 @pytest.mark.parametrize("rule", ["bp", "usf", "fa", "kp"])
