@@ -41,7 +41,6 @@ COMMANDS = (
     "keys",
     "schema",
     "rules",
-    "transforms",
     "passes",
 )
 """Subcommands in the order of the help; each is ``command`` in the file of its name."""

@@ -65,7 +65,7 @@ class ErrorTransform:
     """A function of the error of one site, applied in the backward pass."""
 
     kind: ClassVar[str] = "error transform"
-    listed: ClassVar[str] = "transforms"
+    listed: ClassVar[str] = "rules --transforms"
     """The command that lists its kind."""
     name: ClassVar[str] = ""
     """Name in the policy file; set by the ``error_transform`` decorator."""
@@ -161,6 +161,6 @@ def find_transform(name: str) -> type[ErrorTransform]:
         raise RuleError(
             f"unknown error transform '{name}'",
             notes=[*([guess] if guess else []), known],
-            help="list them with: fxbio transforms; one of your own needs --plugin FILE.py",
+            help="list them with: fxbio rules --transforms; one of your own needs --plugin FILE.py",
         )
     return _TRANSFORMS[name]
