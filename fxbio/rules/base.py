@@ -119,11 +119,8 @@ class Rule:
 
     def __str__(self) -> str:
         """As ``spec``, without the options that have their defaults."""
-        changed = {
-            f.name: getattr(self, f.name)
-            for f in dataclasses.fields(self)
-            if getattr(self, f.name) != f.default
-        }
+        defaults = {f.name: f.default for f in dataclasses.fields(self)}
+        changed = {name: v for name, v in self.options().items() if v != defaults[name]}
         return format_spec(self.name, changed)
 
 

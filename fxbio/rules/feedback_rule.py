@@ -87,11 +87,10 @@ class FeedbackRule(Rule):
         return replace(self, error=error)
 
     def options(self) -> dict[str, Any]:
-        """As of every rule; ``error`` is there where it has transforms."""
+        """As of every rule, and ``error`` behind them where it has transforms."""
         options = super().options()
-        if not self.error:
-            del options["error"]
-        return options
+        error = options.pop("error")
+        return options | ({"error": error} if error else {})
 
     @classmethod
     def memory(cls) -> str:
