@@ -43,6 +43,7 @@ def with_transforms(
         specs = parse_rule(ctx.rule).error
         if not specs:
             return backward(ctx, error)
+        ctx = _Part(ctx, ctx.saved_tensors, ctx.needs_input_grad)
         to_rows, back = layout(ctx, error) if layout else (_same, _same)
         site = _site_of(ctx, sample_dim)
         last = parse_transform(specs[-1])
@@ -57,8 +58,8 @@ def with_transforms(
         needs = ctx.needs_input_grad
         to_below = [need and i == at for i, need in enumerate(needs)]
         to_own = [need and i != at for i, need in enumerate(needs)]
-        grads = list(backward(_Part(ctx, to_own), back(own)))
-        grads[at] = backward(_Part(ctx, to_below), back(below))[at] if needs[at] else None
+        grads = list(backward(ctx.asked_for(to_own), back(own)))
+        grads[at] = backward(ctx.asked_for(to_below), back(below))[at] if needs[at] else None
         return tuple(grads)
 
     return transformed
@@ -111,11 +112,19 @@ def _applied(
 
 
 class _Part:
-    """The context of a backward pass that is asked for some of its gradients only."""
+    """The context of a backward pass that is asked for some of its gradients only.
 
-    def __init__(self, ctx: Any, needs: Sequence[bool]) -> None:
+    It keeps the saved tensors, which activation checkpointing hands out only once.
+    """
+
+    def __init__(self, ctx: Any, saved: tuple[Any, ...], needs: Sequence[bool]) -> None:
         self._ctx = ctx
+        self.saved_tensors = saved
         self.needs_input_grad = tuple(needs)
+
+    def asked_for(self, needs: Sequence[bool]) -> _Part:
+        """The same with other gradients."""
+        return _Part(self._ctx, self.saved_tensors, needs)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._ctx, name)

@@ -11,6 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 import fxbio
 from fxbio.errors import PolicyError
@@ -202,6 +203,13 @@ def test_copies_files_and_compilers_keep_transforms(transformed: nn.Module, tmp_
     plan = fxbio.Plan.from_json(fxbio.plan(net(), fxbio.Policy.from_yaml(NET), X).to_json())
     assert alike(net_gradients(fxbio.transform(net(), plan, X)), want)
     assert alike(net_gradients(fxbio.revert(copy.deepcopy(transformed))), net_gradients(net()))
+
+
+def test_checkpointed_activations(transformed: nn.Module) -> None:
+    want = net_gradients(transformed)
+    transformed.zero_grad()
+    checkpoint(transformed, X, use_reentrant=False).square().sum().backward()
+    assert alike([p.grad for p in transformed.parameters() if p.grad is not None], want)
 
 
 def test_the_emitted_graph_agrees() -> None:
