@@ -22,7 +22,7 @@ from fxbio.runtime.binding import resolve_attribute
 from fxbio.runtime.install import bound_modules, feedback_weights
 from fxbio.runtime.module_state import binding_of
 from fxbio.serialization.record import record_of
-from fxbio.verification.oracle import oracle_gradients
+from fxbio.verification.oracle import backprop_gradients
 from fxbio.verification.probe import OpCall
 
 __all__ = ["alignment", "feedback_angle"]
@@ -152,7 +152,7 @@ def _error_angle(assignment: Assignment, calls: Iterable[OpCall]) -> float | Non
             or not call.sources & sources
         ):
             continue
-        expected = oracle_gradients(call, call.error, call.weight)
+        expected = backprop_gradients(call, call.error)
         for key in call.gradients.keys() - {call.weight_name, "bias", "feedback"}:
             below = expected[key]
             if below is not None:

@@ -23,6 +23,7 @@ from fxbio.transforms.base import Product, SiteValues, parse_transform
 from fxbio.verification.probe import OpCall
 
 __all__ = [
+    "backprop_gradients",
     "feedback_in_call",
     "oracle_gradients",
     "replayed_output",
@@ -115,6 +116,12 @@ def oracle_gradients(
     if taught is not None:
         found["feedback"] = _feedback_gradient(call, taught, found[call.weight_name])
     return {key: found.get(key) for key in call.gradients}
+
+
+def backprop_gradients(call: OpCall, error: Tensor) -> dict[str, Tensor | None]:
+    """The gradients under backprop, the error being as it is."""
+    stock = replace(call, arguments={**call.arguments, "rule": "bp"})
+    return oracle_gradients(stock, error, call.weight)
 
 
 def _gradients(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -22,6 +22,7 @@ from fxbio.serialization.record import record_of
 from fxbio.tensors.nested import tensors_in
 from fxbio.verification.changes import changed_sites, failed, unbound_weights
 from fxbio.verification.oracle import (
+    backprop_gradients,
     feedback_in_call,
     oracle_gradients,
     replayed_output,
@@ -254,8 +255,7 @@ def _compare_with_backprop(
     sent = {key: call.gradients[key] for key in below}
     if not sent or feedback is None:
         return None, False, None
-    stock = replace(call, arguments={**call.arguments, "rule": "bp"})
-    backprop_sends = oracle_gradients(stock, error, call.weight)
+    backprop_sends = backprop_gradients(call, error)
     differs = any(
         want is None or not torch.allclose(sent[key], want, rtol=1e-4, atol=0.0)
         for key, want in backprop_sends.items()

@@ -185,6 +185,13 @@ def test_verify_confirms_transforms_over_several_rules(transformed: nn.Module) -
     assert torch.equal(transformed(X), net()(X))
 
 
+def test_alignment_measures_the_transformed_error(transformed: nn.Module) -> None:
+    rows = fxbio.alignment(transformed, X, torch.tensor([0, 1, 2, 3])).rows
+    angles = {row.site: row.error_angle for row in rows}
+    assert angles["5"] is not None
+    assert angles["5"] > 5  # backprop of half of the error
+
+
 def test_verify_notices_a_transform_that_does_not_run(
     transformed: nn.Module, monkeypatch: pytest.MonkeyPatch
 ) -> None:
