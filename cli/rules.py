@@ -20,25 +20,39 @@ __all__ = ["command"]
 
 @click.command("rules", epilog=EXIT_CODES)
 @click.argument("name", required=False)
+@click.option("--transforms", is_flag=True, help="Error transforms instead of rules.")
 @plugin_option
 @json_option
-def command(name: str | None, plugins: tuple[str, ...], as_json: bool) -> None:
+def command(name: str | None, transforms: bool, plugins: tuple[str, ...], as_json: bool) -> None:
     """List the learning rules, or show one with its options.
 
+    With --transforms it lists what a policy may do to the error beside a rule (error: sign).
     B is the matrix that carries the error back; under backprop it is the weight W itself.
 
     \b
     Examples:
       fxbio rules
       fxbio rules fa
+      fxbio rules --transforms
       fxbio rules --plugin my_rules.py
     """
+    load_plugins(plugins)
+    items = _transforms(name) if transforms else _rules(name)
+    print_catalogue(items, single=name is not None, as_json=as_json)
+
+
+def _rules(name: str | None) -> list[Item]:
     from fxbio.rules import available_rules, find_rule
 
-    load_plugins(plugins)
     classes = available_rules().values() if name is None else [find_rule(name)]
-    items = [Item.of(cls, cls.name, cls.aliases, cls.paper, _facts(cls)) for cls in classes]
-    print_catalogue(items, single=name is not None, as_json=as_json)
+    return [Item.of(cls, cls.name, cls.aliases, cls.paper, _facts(cls)) for cls in classes]
+
+
+def _transforms(name: str | None) -> list[Item]:
+    from fxbio.transforms import available_transforms, find_transform
+
+    classes = available_transforms().values() if name is None else [find_transform(name)]
+    return [Item.of(cls, cls.name, paper=cls.paper) for cls in classes]
 
 
 def _facts(cls: type[Rule]) -> dict[str, str]:

@@ -41,11 +41,13 @@ if TYPE_CHECKING:
     from fxbio.runtime.updates import count_update, redraw_counts, set_redraw_counts
     from fxbio.saving import load, save
     from fxbio.serialization.record import plan_of
+    from fxbio.transforms import ErrorTransform, error_transform
     from fxbio.verification import Verification, verify
 
 _HOMES = {
     "Alignment": "fxbio.analysis",
     "Audit": "fxbio.analysis",
+    "ErrorTransform": "fxbio.transforms",
     "ExampleInputs": "fxbio.models.inputs",
     "FeedbackRule": "fxbio.rules",
     "FxbioError": "fxbio.errors",
@@ -61,6 +63,7 @@ _HOMES = {
     "audit": "fxbio.analysis",
     "backprop": "fxbio.runtime.install",
     "capture": "fxbio.graph.capture",
+    "error_transform": "fxbio.transforms",
     "feedback_weights": "fxbio.runtime.install",
     "load": "fxbio.saving",
     "mirror": "fxbio.runtime.mirror_phase",
@@ -85,6 +88,7 @@ _MODULES = ("analysis", "errors", "nn", "optim", "passes", "rules", "study", "tr
 __all__ = [
     "Alignment",
     "Audit",
+    "ErrorTransform",
     "ExampleInputs",
     "FeedbackRule",
     "FxbioError",
@@ -102,6 +106,7 @@ __all__ = [
     "backprop",
     "capture",
     "count_update",
+    "error_transform",
     "errors",
     "feedback_weights",
     "load",

@@ -22,6 +22,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("fxbio.optim",),
     ("fxbio.tensors",),
     ("fxbio.rules",),
+    ("fxbio.transforms",),
     ("fxbio.ops",),  # an op is given the name of its rule
     ("fxbio.semantics",),
     ("fxbio.models",),

@@ -23,6 +23,7 @@ from fxbio.ops.feedback_weight import (
     parse_rule,
     wants_weight_gradient,
 )
+from fxbio.ops.transformed_error import with_transforms
 
 __all__ = ["convolution"]
 
@@ -110,5 +111,7 @@ def _scale_smaller(matrix: Tensor, x: Tensor, scale: float) -> tuple[Tensor, flo
     return matrix * scale, 1.0
 
 
-convolution.register_autograd(_backward, setup_context=_setup_context)
+convolution.register_autograd(
+    with_transforms(_backward, sample_dim=1), setup_context=_setup_context
+)
 register_autocast("convolution", operands=3)

@@ -15,6 +15,7 @@ from fxbio.ops.feedback_weight import (
     parse_rule,
     wants_weight_gradient,
 )
+from fxbio.ops.transformed_error import Move, with_transforms
 
 __all__ = ["einsum", "explicit_equation"]
 
@@ -92,5 +93,26 @@ def _backward(ctx: Any, error: Tensor) -> tuple[Tensor | None, ...]:
     return grad_x, grad_weight if needs_weight else None, grad_feedback, *[None] * 4
 
 
-einsum.register_autograd(_backward, setup_context=_setup_context)
+def _outputs_last(ctx: Any, error: Tensor) -> tuple[Move, Move]:
+    """What the result gains from the weight as one last dimension, and back."""
+    subscripts = explicit_equation(ctx.equation)
+    assert subscripts is not None
+    of_x, of_error = subscripts[1 - ctx.weight_at], subscripts[2]
+    outputs = [i for i, letter in enumerate(of_error) if letter not in of_x]
+    samples = [i for i, letter in enumerate(of_error) if letter in of_x]
+    order, shape = [*samples, *outputs], error.permute([*samples, *outputs]).shape
+    inverse = [order.index(i) for i in range(len(order))]
+
+    def to_rows(error: Tensor) -> Tensor:
+        return error.permute(order).reshape(*shape[: len(samples)], -1)
+
+    def back(error: Tensor) -> Tensor:
+        return error.reshape(shape).permute(inverse)
+
+    return to_rows, back
+
+
+einsum.register_autograd(
+    with_transforms(_backward, layout=_outputs_last), setup_context=_setup_context
+)
 register_autocast("einsum", operands=2)

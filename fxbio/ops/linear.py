@@ -18,6 +18,7 @@ from fxbio.ops.feedback_weight import (
     parse_rule,
     wants_weight_gradient,
 )
+from fxbio.ops.transformed_error import with_transforms
 
 __all__ = ["linear"]
 
@@ -70,6 +71,24 @@ def _backward(ctx: Any, error: Tensor) -> tuple[Tensor | None, ...]:
     return grad_x, grad_weight if needs_weight else None, grad_bias, grad_feedback, None, None
 
 
+def _narrow_backward(ctx: Any, error: Tensor, kept: Tensor) -> tuple[Tensor | None, ...]:
+    """The same for an error of which only the outputs ``kept`` count: smaller dense products."""
+    x, weight, drawn = ctx.saved_tensors
+    needs_x, needs_weight, needs_bias = ctx.needs_input_grad[:3]
+    part = error.index_select(-1, kept)
+    flat = part.reshape(-1, part.shape[-1])
+    grad_x = grad_weight = grad_bias = None
+    if needs_x and parse_rule(ctx.rule).passes_error:
+        matrix = feedback_of(weight, drawn, ctx.rule, error).index_select(0, kept)
+        grad_x = scaled_product(part, matrix, ctx.scale)
+    if needs_weight:
+        rows = flat.t() @ x.reshape(-1, x.shape[-1])
+        grad_weight = rows.new_zeros(weight.shape).index_copy(0, kept, rows)
+    if ctx.has_bias and needs_bias:
+        grad_bias = flat.new_zeros(weight.shape[0]).index_copy(0, kept, flat.sum(0))
+    return grad_x, grad_weight, grad_bias, None, None, None
+
+
 def scaled_product(left: Tensor, right: Tensor, scale: float) -> Tensor:
     """``scale · left @ right``, with the scale applied where there is least to multiply."""
     if scale == 1.0:
@@ -79,5 +98,7 @@ def scaled_product(left: Tensor, right: Tensor, scale: float) -> Tensor:
     return (left @ right) * scale
 
 
-linear.register_autograd(_backward, setup_context=_setup_context)
+linear.register_autograd(
+    with_transforms(_backward, narrow=_narrow_backward), setup_context=_setup_context
+)
 register_autocast("linear", operands=3)

@@ -16,6 +16,7 @@ from fxbio.ops.feedback_weight import (
     wants_weight_gradient,
 )
 from fxbio.ops.linear import scaled_product
+from fxbio.ops.transformed_error import Move, with_transforms
 
 __all__ = ["addmm", "matmul"]
 
@@ -117,7 +118,19 @@ def _product_summed_to(
     return scaled_product(left, right, scale).sum_to_size(shape)
 
 
-matmul.register_autograd(_matmul_backward, setup_context=_matmul_setup)
+def _outputs_last(ctx: Any, error: Tensor) -> tuple[Move, Move]:
+    """In ``W @ x`` each column is a sample."""
+    columns = ctx.weight_is_left and ctx.saved_tensors[1].dim() > 1
+
+    def move(error: Tensor) -> Tensor:
+        return error.mT if columns else error
+
+    return move, move
+
+
+matmul.register_autograd(
+    with_transforms(_matmul_backward, layout=_outputs_last), setup_context=_matmul_setup
+)
 register_autocast("matmul", operands=2)
 
 
@@ -175,5 +188,5 @@ def _addmm_backward(ctx: Any, error: Tensor) -> tuple[Tensor | None, ...]:
     return grad_bias, grad_x, grad_weight, grad_feedback, *[None] * 4
 
 
-addmm.register_autograd(_addmm_backward, setup_context=_addmm_setup)
+addmm.register_autograd(with_transforms(_addmm_backward, x_at=1), setup_context=_addmm_setup)
 register_autocast("addmm", operands=3)

@@ -15,6 +15,7 @@ from fxbio.files.fields import AtLeast, Example, Key, Mark, options_of
 from fxbio.files.json_schema import Schema
 from fxbio.files.located_yaml import Node
 from fxbio.files.typed_yaml import keys_of
+from fxbio.policy.error_transforms import Transforms
 from fxbio.policy.rules_schema import rules_schema
 from fxbio.policy.where_values import (
     Amount,
@@ -155,6 +156,10 @@ class RuleChoice:
     ] = field(default_factory=dict)
     """Options of the rule."""
 
+    error: Annotated[Transforms, Example("topk{share=0.1}")] = ()
+    """Transforms of the error at each site, applied in their order: specs such as
+    topk{share=0.1,where=weight}, or mappings of a name to options."""
+
     location: Annotated[Location | None, Mark.UNWRITTEN] = field(default=None, compare=False)
 
     @staticmethod
@@ -171,15 +176,28 @@ class RuleChoice:
         """With the rule's own name in place of an alias."""
         name = node.below["rule"]
         rule = checked_rule(name, self.options, node.below.get("with"))
-        return RuleChoice(rule.name, self.options, name.location)
+        if self.error:
+            _with_error(rule, self.error, node.below["error"])
+        return RuleChoice(rule.name, self.options, self.error, name.location)
 
     def rule(self) -> Rule:
         """The rule itself."""
-        return make_rule(self.name, self.options)
+        rule = make_rule(self.name, self.options)
+        return rule.with_error(self.error) if self.error else rule
 
     def to_dict(self) -> dict[str, Any]:
-        """Keys ``rule`` and ``with``, the latter only where there are options."""
-        return {"rule": self.name, **({"with": dict(self.options)} if self.options else {})}
+        """Keys ``rule``, ``with`` and ``error``, the latter two only where they say something."""
+        written: dict[str, Any] = {"rule": self.name}
+        if self.options:
+            written["with"] = dict(self.options)
+        return written | ({"error": list(self.error)} if self.error else {})
+
+
+def _with_error(rule: Rule, error: tuple[str, ...], written: Node) -> None:
+    try:
+        rule.with_error(error)
+    except RuleError as fault:
+        raise written.at_key.same_fault(fault) from fault
 
 
 def checked_rule(name: Node, options: Mapping[str, Any], written: Node | None) -> Rule:

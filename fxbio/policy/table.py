@@ -158,11 +158,16 @@ def _rows(plan: Plan, *, short: bool = False) -> Iterator[tuple[str, ...]]:
 def _rule_labels(plan: Plan) -> dict[str, str]:
     """Rules by name alone, unless the plan has one rule with different options.
 
-    The options are the matter of the entry beside it, and the totals show them.
+    The options are the matter of the entry beside it, and the totals show them; error transforms
+    are always shown.
     """
     names = {str(a.make_rule()): a.rule for a in plan.assignments}
     often = Counter(names.values())
-    return {full: full if often[name] > 1 else name for full, name in names.items()}
+    transformed = {str(a.make_rule()) for a in plan.assignments if "error" in a.options}
+    return {
+        full: full if often[name] > 1 or full in transformed else name
+        for full, name in names.items()
+    }
 
 
 def _line(decision: Decision) -> str:

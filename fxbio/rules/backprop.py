@@ -22,6 +22,11 @@ class Backprop(FeedbackRule):
     rewrites: ClassVar[bool] = False
     transports: ClassVar[Transport] = "weights"
 
+    def __post_init__(self) -> None:
+        """A site whose error is transformed is no longer left as it is."""
+        if self.error:
+            object.__setattr__(self, "rewrites", True)
+
     def feedback(self, weight: Tensor, drawn: Tensor | None) -> Tensor:
         """``B = W``."""
         return weight

@@ -16,13 +16,14 @@ method::
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from fxbio.errors import RuleError
+from fxbio.files.fields import Mark
 from fxbio.rules.learning_rule import Family, Rule
 from fxbio.rules.weight_info import WeightInfo
 from fxbio.site import OpKind
@@ -31,6 +32,18 @@ __all__ = ["WATCHED_OPS", "FeedbackRule"]
 
 WATCHED_OPS: tuple[OpKind, ...] = ("linear", "conv1d", "conv2d", "conv3d")
 """Operations whose inputs a loss on activity can look at."""
+
+TRANSFORMED_OPS: tuple[OpKind, ...] = (
+    "linear",
+    "matmul",
+    "conv1d",
+    "conv2d",
+    "conv3d",
+    "conv_transpose1d",
+    "conv_transpose2d",
+    "conv_transpose3d",
+)
+"""Operations whose error can be transformed."""
 
 _OPTIONAL = ("draw", "learned", "local_gradient", "activity_loss", "redraw")
 """Methods whose presence decides what is kept and called for a rule."""
@@ -60,11 +73,24 @@ class FeedbackRule(Rule):
     learns: ClassVar[bool] = False
     """Whether it has a ``learned()``, whose result is kept as a parameter; set as ``defines``."""
 
+    error: Annotated[tuple[str, ...], Mark.UNWRITTEN] = field(default=(), kw_only=True)
+    """Specs of the transforms of the error at each of its sites; see ``fxbio.transforms``."""
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         own = (name for name in _OPTIONAL if getattr(cls, name) is not vars(FeedbackRule)[name])
         cls.defines = frozenset(own)
         cls.draws, cls.learns = "draw" in cls.defines, "learned" in cls.defines
+
+    def with_error(self, error: tuple[str, ...]) -> FeedbackRule:
+        """The rule with error transforms at each of its sites."""
+        return replace(self, error=error)
+
+    def options(self) -> dict[str, Any]:
+        """As of every rule, and ``error`` behind them where it has transforms."""
+        options = super().options()
+        error = options.pop("error")
+        return options | ({"error": error} if error else {})
 
     @classmethod
     def memory(cls) -> str:
@@ -198,6 +224,8 @@ class FeedbackRule(Rule):
 
     def unsupported(self, info: WeightInfo) -> str | None:
         reason = super().unsupported(info)
+        if reason is None and self.error and info.op not in TRANSFORMED_OPS:
+            return f"error transforms serve {', '.join(TRANSFORMED_OPS)}, not {info.op}"
         if reason is None and info.op == "embedding" and self.passes_error and self.trains_weight:
             return (
                 f"rule '{self.name}' is about the error below, and below an embedding are indices; "

@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import Any, ClassVar, Literal, TypeVar
 
 from fxbio.errors import RuleError, did_you_mean
-from fxbio.rules.option_checks import instantiate
+from fxbio.rules.option_checks import instantiate, names
 from fxbio.rules.spec import format_spec
 from fxbio.rules.weight_info import WeightInfo
 from fxbio.site import OP_KINDS, OpKind
@@ -42,6 +42,9 @@ them, or nothing."""
 class Rule:
     """Base of all learning rules: the way of the error to the weights that have the rule."""
 
+    kind: ClassVar[str] = "rule"
+    listed: ClassVar[str] = "rules"
+    """The command that lists its kind."""
     name: ClassVar[str] = ""
     """Name in the policy file; set by the ``rule`` decorator."""
     aliases: ClassVar[tuple[str, ...]] = ()
@@ -87,6 +90,18 @@ class Rule:
         """Reason why it cannot learn from a scaled loss, as in float16, or ``None`` if it can."""
         return None
 
+    def with_error(self, error: tuple[str, ...]) -> Rule:
+        """The rule with error transforms, by their specs, at each of its sites.
+
+        Raises:
+            RuleError: for rules that do not send the error across a site.
+        """
+        raise RuleError(
+            f"rule '{self.name}' takes no error transforms",
+            notes=[f"it is of the {self.family} family, and sends no error across a site"],
+            help="error transforms serve the rules of the asymmetric family, bp among them",
+        )
+
     def in_words(self) -> str:
         """Origin of the error in words, for rules that do not send it across their sites."""
         return ""
@@ -109,11 +124,8 @@ class Rule:
 
     def __str__(self) -> str:
         """As ``spec``, without the options that have their defaults."""
-        changed = {
-            f.name: getattr(self, f.name)
-            for f in dataclasses.fields(self)
-            if getattr(self, f.name) != f.default
-        }
+        defaults = {f.name: f.default for f in dataclasses.fields(self)}
+        changed = {name: v for name, v in self.options().items() if v != defaults[name]}
         return format_spec(self.name, changed)
 
 
@@ -169,12 +181,15 @@ def find_rule(name: str) -> type[Rule]:
 
 
 def make_rule(name: str, options: Mapping[str, Any] | None = None) -> Rule:
-    """A rule from its name and options.
+    """A rule from its name and options; ``error`` among these are specs of error transforms.
 
     Raises:
         RuleError: for an unknown rule, an unknown or a missing option, or a value out of range.
     """
-    return instantiate(find_rule(name), options or {})
+    own = dict(options or {})
+    error = own.pop("error", ())
+    made = instantiate(find_rule(name), own)
+    return made.with_error(names("error", error)) if error else made
 
 
 def available_rules() -> dict[str, type[Rule]]:

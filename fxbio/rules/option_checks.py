@@ -116,16 +116,16 @@ def _check_names(cls: type[Any], options: Mapping[str, Any]) -> None:
         guess = did_you_mean(unknown[0], known)
         allowed = f"its options: {', '.join(known)}" if known else "it has no options"
         raise RuleError(
-            f"rule '{cls.name}' has no option '{unknown[0]}'",
+            f"{cls.kind} '{cls.name}' has no option '{unknown[0]}'",
             option=unknown[0],
             notes=[*([guess] if guess else []), allowed],
-            help=f"see: fxbio rules {cls.name}",
+            help=f"see: fxbio {cls.listed} {cls.name}",
         )
     missing = [key for key, option in known.items() if option.required and key not in options]
     if missing:
         raise RuleError(
-            f"rule '{cls.name}' needs the option '{missing[0]}'",
-            help=f"see: fxbio rules {cls.name}",
+            f"{cls.kind} '{cls.name}' needs the option '{missing[0]}'",
+            help=f"see: fxbio {cls.listed} {cls.name}",
         )
 
 
@@ -134,10 +134,11 @@ def _check_types(cls: type[Any], options: Mapping[str, Any]) -> None:
     for option in options_of(cls):
         if option.name in options and not fits(options[option.name], option.hint):
             raise RuleError(
-                f"option '{option.name}' of rule '{cls.name}' cannot be {options[option.name]!r}",
+                f"option '{option.name}' of {cls.kind} '{cls.name}' cannot be "
+                f"{options[option.name]!r}",
                 option=option.name,
                 notes=[option.description] if option.description else [],
-                help=f"see: fxbio rules {cls.name}",
+                help=f"see: fxbio {cls.listed} {cls.name}",
             )
 
 

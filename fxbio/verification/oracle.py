@@ -19,6 +19,7 @@ from fxbio.ops.activity import activity_gradient, patches, tokens
 from fxbio.ops.feedback_weight import feedback_of, parse_rule
 from fxbio.semantics.op_spec import Arguments
 from fxbio.semantics.op_table import OPERATIONS
+from fxbio.transforms.base import Product, SiteValues, parse_transform
 from fxbio.verification.probe import OpCall
 
 __all__ = [
@@ -111,8 +112,7 @@ def oracle_gradients(
         output = _ruled_output(call, {**call.arguments, **leaves}, feedback)
         if not output.requires_grad:
             return dict.fromkeys(call.gradients)
-        grads = torch.autograd.grad(output, list(leaves.values()), error, allow_unused=True)
-    found: dict[str, Tensor | None] = dict(zip(leaves, grads, strict=True))
+        found = _gradients(call, output, leaves, error)
     if taught is not None:
         found["feedback"] = _feedback_gradient(call, taught, found[call.weight_name])
     return {key: found.get(key) for key in call.gradients}
@@ -133,6 +133,53 @@ def backprop_errors(call: OpCall, error: Tensor) -> dict[str, Tensor | None]:
         output = _STOCK[call.op.name().split(".")[0]]({**given, **leaves})
         grads = torch.autograd.grad(output, list(leaves.values()), error, allow_unused=True)
     return dict(zip(leaves, grads, strict=True))
+
+
+def _gradients(
+    call: OpCall, output: Tensor, leaves: dict[str, Tensor], error: Tensor
+) -> dict[str, Tensor | None]:
+    """Gradients of autograd by each leaf for the error that its product is to be made of."""
+    if not parse_rule(call.arguments["rule"]).error:
+        grads = torch.autograd.grad(output, list(leaves.values()), error, allow_unused=True)
+        return dict(zip(leaves, grads, strict=True))
+    below, own = _errors_of_products(call, error)
+    ours = {call.weight_name, *_SHIFTS}
+    found: dict[str, Tensor | None] = {}
+    for key, leaf in leaves.items():
+        sent = own if key in ours else below
+        (found[key],) = torch.autograd.grad(
+            output, leaf, sent, retain_graph=True, allow_unused=True
+        )
+    return found
+
+
+def _errors_of_products(call: OpCall, error: Tensor) -> tuple[Tensor, Tensor]:
+    """The error for what goes below, and for the gradients of weight and bias."""
+    transforms = [parse_transform(spec) for spec in parse_rule(call.arguments["rule"]).error]
+    activation = "x" if "x" in call.arguments else ({"left", "right"} - {call.weight_name}).pop()
+    x = call.arguments[activation]
+    many = 1 if "stride" in call.arguments else -1
+    site = SiteValues(x, call.weight, many if x.dim() > 1 else None)
+    products: list[Product] = ["input", "weight"]
+    outputs = _outputs(call, error, x)
+    rows = error.movedim(outputs, tuple(range(-len(outputs), 0)))
+    errors = []
+    for product in products:
+        sent = rows.flatten(-len(outputs)) if outputs else rows
+        for transform in transforms:
+            sent = transform.apply(sent, site) if transform.where in ("both", product) else sent
+        errors.append(sent.reshape(rows.shape).movedim(tuple(range(-len(outputs), 0)), outputs))
+    return errors[0], errors[1]
+
+
+def _outputs(call: OpCall, error: Tensor, x: Tensor) -> tuple[int, ...]:
+    """Dimensions of the error of products of matrices that belong to the weight."""
+    if "equation" in call.arguments:
+        operands, _, result = call.arguments["equation"].replace(" ", "").partition("->")
+        of_x = operands.split(",")[1 - call.arguments["weight_at"]]
+        return tuple(i for i, letter in enumerate(result) if letter not in of_x)
+    columns = call.arguments.get("weight_is_left") and x.dim() > 1
+    return (error.dim() - 2,) if columns else ()
 
 
 def _ruled_output(call: OpCall, given: Arguments, feedback: Tensor | None) -> Tensor:

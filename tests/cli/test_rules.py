@@ -9,6 +9,7 @@ from click.testing import CliRunner, Result
 from fxbio.cli.main import cli
 from fxbio.rules import available_rules
 from fxbio.rules import learning_rule as registry
+from fxbio.transforms import available_transforms
 
 PLUGIN = '''
 from dataclasses import dataclass
@@ -105,3 +106,13 @@ def test_a_broken_plugin(tmp_path: Path) -> None:
     assert result.exit_code == 2
     assert "surely_not_installed" in result.stderr
     assert f"{path}:1:1" in result.stderr
+
+
+def test_error_transforms_are_listed_and_shown() -> None:
+    listed = CliRunner().invoke(cli, ["rules", "--transforms", "--json"])
+    assert [item["name"] for item in json.loads(listed.stdout)] == list(available_transforms())
+    shown = CliRunner().invoke(cli, ["rules", "--transforms", "quantise"])
+    assert "bits=8" in shown.stdout
+    unknown = CliRunner().invoke(cli, ["rules", "--transforms", "tpok"])
+    assert unknown.exit_code == 2
+    assert "did you mean 'topk'?" in unknown.stderr

@@ -115,6 +115,8 @@ RIGHT = [
     ("policy", "rules: [{where: {depth: [null, 0.5]}, rule: frozen, name: x}]"),
     ("policy", "rules: [{where: {between: [a, 'b.**']}, rule: brsf}]"),
     ("policy", "rules: [{where: a, rule: dfa, with: {source: head}}]"),
+    ("policy", "rules: [{where: a, rule: bp, error: sign}]"),
+    ("policy", "rules: [{where: a, rule: fa, error: [{topk: {k: 3}}, 'clip{bound=1}']}]"),
     ("policy", "allow_backprop: a.b"),
     ("policy", "allow_backprop: [a.b, c]"),
     ("recipe", "optim:"),
@@ -132,6 +134,8 @@ RIGHT = [
 
 WRONG = [
     ("policy", "sed: 3"),
+    ("policy", "rules: [{where: a, rule: bp, error: []}]"),
+    ("policy", "rules: [{where: a, rule: bp, error: 3}]"),
     ("policy", "seed: -1"),
     ("policy", "seed: 1.5"),
     ("policy", "persist_feedback: yes"),

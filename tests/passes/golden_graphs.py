@@ -146,6 +146,9 @@ def _cases() -> Iterator[tuple[str, Case]]:
         if len(shape) == 2:  # labels are recovered from logits (N, K)
             kept = ({"where": {"module": "two"}, "rule": "bp"},) if options else ()
             yield f"{name}.lower-local", Case(net, shape, _routed("dgl", **one), kept)
+    transformed = {"rule": "bp", "error": ["topk{share=0.5}", "quantise{bits=4,where=weight}"]}
+    last = ({"where": {"last": True}, "rule": "fa", "error": "sign"},)
+    yield "chain-transformed.lower-feedback", Case(Chain, (2, 6), transformed, last)
     yield "chain.lower-targets", Case(Chain, (2, 6), {"rule": "dtp"})
 
 
