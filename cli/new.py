@@ -21,7 +21,7 @@ __all__ = ["command"]
 def command(folder: Path) -> None:
     """Write a model, a policy, a recipe and a study to FOLDER, which is new or empty.
 
-    The recipe trains on images that it generates, in less than half a minute on a CPU.
+    The recipe trains on images that it generates, in about half a minute on a CPU.
 
     \b
     Examples:

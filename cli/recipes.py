@@ -6,7 +6,7 @@ import click
 
 from fxbio.cli.main import EXIT_CODES
 from fxbio.cli.options import json_option
-from fxbio.cli.presets import print_presets
+from fxbio.cli.print_presets import print_presets
 
 __all__ = ["command"]
 

@@ -94,7 +94,7 @@ def _backward(ctx: Any, error: Tensor) -> tuple[Tensor | None, ...]:
 
 
 def _outputs_last(ctx: Any, error: Tensor) -> tuple[Move, Move]:
-    """What the result gains from the weight as one last dimension, and back."""
+    """Moves of the dimensions that the result gains from the weight into a last one, and back."""
     subscripts = explicit_equation(ctx.equation)
     assert subscripts is not None
     of_x, of_error = subscripts[1 - ctx.weight_at], subscripts[2]

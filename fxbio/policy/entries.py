@@ -211,6 +211,11 @@ def checked_rule(name: Node, options: Mapping[str, Any], written: Node | None) -
     Raises:
         FxbioError: of the class ``name.error``, at the option that is wrong, or at the name.
     """
+    if written is not None and "error" in written.below:
+        raise written.below["error"].at_key.fault(
+            "'error' is no option of a rule: transforms of the error stand beside it",
+            help="write it below the rule: {rule: fa, error: [topk]}",
+        )
     try:
         return make_rule(str(name.value), options)
     except RuleError as error:

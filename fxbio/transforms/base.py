@@ -43,7 +43,7 @@ Product = Literal["input", "weight"]
 
 
 class SiteValues(NamedTuple):
-    """What a transform may see of its site besides the error."""
+    """Values of a site that a transform may see besides the error."""
 
     input: Tensor
     """The activation that the weight was applied to."""
@@ -87,7 +87,7 @@ class ErrorTransform:
         raise NotImplementedError
 
     def serves(self, product: Product) -> bool:
-        """Whether it is about that product."""
+        """True if it is about that product."""
         return self.where in ("both", product)
 
     def spec(self) -> str:

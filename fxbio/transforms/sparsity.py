@@ -39,7 +39,7 @@ class TopK(ErrorTransform):
             )
 
     def kept(self, entries: int) -> int:
-        """How many of the entries of a sample are kept."""
+        """Number of entries of a sample that are kept."""
         wanted = self.k if self.k is not None else math.ceil((self.share or 1.0) * entries)
         return min(wanted, entries)
 

@@ -270,6 +270,7 @@ def test_a_transform_of_the_users_own(monkeypatch: pytest.MonkeyPatch) -> None:
         ("default: {rule: dfa, error: sign}", 2, "rule 'dfa' takes no error transforms"),
         ("default: {rule: bp, error: 3}", 2, "error holds names of error transforms"),
         ("default: {rule: bp, error: []}", 2, "error is an empty list"),
+        ("default: {rule: fa, with: {error: sign}}", 2, "'error' is no option of a rule"),
     ],
 )
 def test_bad_entries_name_their_line(text: str, line: int, words: str) -> None:

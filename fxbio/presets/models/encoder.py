@@ -73,5 +73,5 @@ class Encoder(nn.Module):
 
 
 def build_model(**sizes: int) -> Encoder:
-    """What ``fxbio transform encoder.py`` calls."""
+    """Build the model; ``fxbio transform encoder.py`` calls this."""
     return Encoder(**sizes)

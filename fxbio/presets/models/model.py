@@ -39,7 +39,7 @@ class DigitNet(nn.Module):
 
 
 def build_model(width: int = 16) -> nn.Module:
-    """What ``fxbio transform model.py`` calls."""
+    """Build the model; ``fxbio transform model.py`` calls this."""
     return DigitNet(width)
 
 

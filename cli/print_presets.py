@@ -6,7 +6,7 @@ import json
 
 import click
 
-from fxbio.errors import PolicyError, did_you_mean
+from fxbio.errors import ConfigError, PolicyError, did_you_mean
 from fxbio.files.presets import Kind, preset_paths, preset_title
 
 __all__ = ["print_presets"]
@@ -16,7 +16,8 @@ def print_presets(kind: Kind, name: str | None, *, as_json: bool) -> None:
     """Print names and titles, or the text of one preset.
 
     Raises:
-        PolicyError: for a name that there is not.
+        PolicyError: for a policy that there is not.
+        ConfigError: for such a recipe.
     """
     paths = preset_paths(kind)
     if name is not None:
@@ -37,7 +38,8 @@ def _text(kind: Kind, name: str) -> str:
     if name not in paths:
         guess = did_you_mean(name, list(paths))
         notes = [guess] if guess else []
-        raise PolicyError(
+        error = PolicyError if kind == "policies" else ConfigError
+        raise error(
             f"fxbio has no {name!r} among its {kind}",
             notes=notes,
             help=f"list them with: fxbio {kind}",
