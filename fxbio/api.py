@@ -21,6 +21,7 @@ from fxbio.policy import Plan, Policy, resolve
 from fxbio.runtime.install import bound_modules, uninstall
 from fxbio.serialization.code import readable_code
 from fxbio.serialization.record import RECORD, Record
+from fxbio.wrappers import unwrapped
 
 __all__ = ["plan", "revert", "transform"]
 
@@ -128,7 +129,11 @@ def revert(model: nn.Module) -> nn.Module:
         ModelError: when the model was not transformed.
     """
     if RECORD not in vars(model):
-        raise ModelError(f"{type(model).__name__} is not a transformed model, nothing to revert")
+        wrapped = unwrapped(model) is not model
+        raise ModelError(
+            f"{type(model).__name__} is not a transformed model, nothing to revert",
+            help="revert the model that it wraps, and wrap that again" if wrapped else None,
+        )
     uninstall(model)
     del vars(model)[RECORD]
     return model

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
-from torch.nn.parallel import DistributedDataParallel
 
 from fxbio.errors import PolicyError, did_you_mean
 from fxbio.files.located_yaml import from_plain
@@ -23,6 +22,7 @@ from fxbio.runtime.install import bound_modules
 from fxbio.runtime.module_state import binding_of
 from fxbio.serialization.record import record_of
 from fxbio.site import Site, Unreachable
+from fxbio.wrappers import unwrapped
 
 __all__ = ["param_groups"]
 
@@ -60,8 +60,7 @@ def param_groups(
         ModelError: when the model was not transformed.
         PolicyError: for an unknown key or word, and for a group that selects nothing.
     """
-    if isinstance(model, DistributedDataParallel):
-        model = model.module
+    model = unwrapped(model)
     subject = _Subject(model, record_of(model).plan)
     made: list[dict[str, Any]] = [{"params": [], **defaults}]
     place = dict.fromkeys(subject.kinds, 0)

@@ -22,6 +22,7 @@ from fxbio.runtime.updates import redraw_counts, set_redraw_counts
 from fxbio.serialization.feedback_state import digests, restore
 from fxbio.serialization.folder import read_feedback, read_folder, write_folder
 from fxbio.serialization.record import ModelSource, record_of
+from fxbio.wrappers import unwrapped
 
 __all__ = ["check_replaceable", "load", "save"]
 
@@ -49,6 +50,7 @@ def save(
         ModelError: when the model was not transformed.
         RecordError: when the folder exists, or cannot be made.
     """
+    model = unwrapped(model)
     record_of(model)  # before anything is written
     target = Path(os.path.realpath(folder))  # Path.resolve() raises in a loop of links
     check_replaceable(target, overwrite)

@@ -24,6 +24,7 @@ from fxbio.runtime.module_state import binding_of
 from fxbio.serialization.record import record_of
 from fxbio.verification.oracle import backprop_errors
 from fxbio.verification.probe import OpCall
+from fxbio.wrappers import unwrapped
 
 __all__ = ["alignment", "feedback_angle"]
 
@@ -55,6 +56,7 @@ def alignment(model: nn.Module, inputs: Any = None, targets_or_loss: Any = None)
     Raises:
         ModelError: when the model is not transformed, or the loss is none.
     """
+    model = unwrapped(model)
     record = record_of(model)
     began = time.perf_counter()
     given = record.inputs if inputs is None else as_example_inputs(inputs)

@@ -24,6 +24,7 @@ from fxbio.policy.plan import Plan
 from fxbio.rules import FeedbackRule, Rule
 from fxbio.serialization.record import RECORD, record_of
 from fxbio.site import Site
+from fxbio.wrappers import unwrapped
 
 __all__ = ["audit"]
 
@@ -59,6 +60,7 @@ def audit(model: nn.Module, example_inputs: Any = None, loss: Loss | None = None
         ModelError: when no example input is known, or the loss is none.
         CaptureError: when the forward fails.
     """
+    model = unwrapped(model)
     check_capturable(model)
     transformed = RECORD in vars(model)
     if example_inputs is None and transformed:

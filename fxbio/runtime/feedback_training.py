@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 from torch.utils._pytree import tree_leaves
 
 from fxbio.errors import ModelError
@@ -20,6 +19,7 @@ from fxbio.target_propagation.phase import set_phase as set_phase_of
 from fxbio.target_propagation.stateless_norms import StatelessNorms
 from fxbio.target_propagation.train_feedback import FeedbackBlock
 from fxbio.target_propagation.train_feedback import train_feedback as train_blocks
+from fxbio.wrappers import unwrapped
 
 __all__ = ["set_phase", "train_feedback"]
 
@@ -43,8 +43,7 @@ def train_feedback(model: nn.Module, *args: Any, **kwargs: Any) -> dict[str, flo
     Raises:
         ModelError: when no rule of the model trains inverses in steps of their own.
     """
-    if isinstance(model, DistributedDataParallel):
-        model = model.module
+    model = unwrapped(model)
     stepwise = [target for target in _targets(model) if target.rule.iterations]
     if not stepwise:
         raise ModelError(

@@ -30,6 +30,7 @@ from fxbio.runtime.optimizer_checks import check_optimizer
 from fxbio.runtime.sharding import fill, gathered
 from fxbio.runtime.stepping import Step, after_backward, report_steps
 from fxbio.tensors.grad_mode import is_examined
+from fxbio.wrappers import unwrapped
 
 __all__ = [
     "advance_feedback",
@@ -220,7 +221,8 @@ def _has_moved(module: nn.Module, weight: BoundWeight, moved: set[int]) -> bool:
 
 def redraw_counts(model: nn.Module) -> dict[str, int]:
     """Updates counted so far by the path of each rewritten module that counts; for checkpoints."""
-    return {path: state_of(m).updates for path, m in model.named_modules() if m in _tracked}
+    modules = unwrapped(model).named_modules()
+    return {path: state_of(m).updates for path, m in modules if m in _tracked}
 
 
 def set_redraw_counts(model: nn.Module, counts: dict[str, int]) -> None:
@@ -231,7 +233,7 @@ def set_redraw_counts(model: nn.Module, counts: dict[str, int]) -> None:
     Raises:
         KeyError: if a path is not a module that counts.
     """
-    modules = {path: m for path, m in model.named_modules() if m in _tracked}
+    modules = {path: m for path, m in unwrapped(model).named_modules() if m in _tracked}
     for path, count in counts.items():
         module = modules[path]
         state = state_of(module)

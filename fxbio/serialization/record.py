@@ -12,6 +12,7 @@ from fxbio.errors import ModelError
 from fxbio.graph.model_graph import ModelGraph
 from fxbio.models.inputs import ExampleInputs
 from fxbio.policy.plan import Plan
+from fxbio.wrappers import unwrapped
 
 __all__ = ["RECORD", "ModelSource", "Record", "plan_of", "record_of"]
 
@@ -63,9 +64,12 @@ def record_of(model: nn.Module) -> Record:
     """
     record = vars(model).get(RECORD)
     if record is None:
+        inside = unwrapped(model)
         raise ModelError(
             f"{type(model).__name__} is not a transformed model",
-            help="transform it first: fxbio.transform(model, policy)",
+            help="transform it first: fxbio.transform(model, policy)"
+            if inside is model
+            else f"pass the {type(inside).__name__} that it wraps",
         )
     assert isinstance(record, Record)
     return record
@@ -77,4 +81,4 @@ def plan_of(model: nn.Module) -> Plan:
     Raises:
         ModelError: when the model was not transformed.
     """
-    return record_of(model).plan
+    return record_of(unwrapped(model)).plan

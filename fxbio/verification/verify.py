@@ -34,6 +34,7 @@ from fxbio.verification.result import SiteVerdict, Verification
 from fxbio.verification.routes import judge_routes
 from fxbio.verification.targets import judge_connection
 from fxbio.verification.witness import Witness, ruled_parameters, silent_backprop
+from fxbio.wrappers import unwrapped
 
 __all__ = ["verify"]
 
@@ -52,12 +53,13 @@ def verify(model: nn.Module, example_inputs: Any = None) -> Verification:
     were changed or exchanged since, nothing runs, and they are what fails.
 
     Args:
-        model: a transformed model.
+        model: a transformed model, in wrappers such as DDP too.
         example_inputs: as for ``capture``; by default those that the model was captured with.
 
     Raises:
         ModelError: when the model was not transformed.
     """
+    model = unwrapped(model)
     record = record_of(model)
     inputs = record.inputs if example_inputs is None else as_example_inputs(example_inputs)
     changed = changed_sites(model, record.plan)

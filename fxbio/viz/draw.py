@@ -25,6 +25,7 @@ from fxbio.viz.error_flow import ErrorFlow
 from fxbio.viz.nodes import NodeMaker
 from fxbio.viz.picture import LegendEntry, Level, Node, Picture
 from fxbio.viz.wiring import INPUT, OUTPUT, Wiring
+from fxbio.wrappers import unwrapped
 
 __all__ = ["draw"]
 
@@ -49,7 +50,7 @@ def draw(
     Raises:
         ModelError, CaptureError, PolicyError, UnreachableWeightError: as for ``fxbio.plan``.
     """
-    captured = None
+    model, captured = unwrapped(model), None
     if policy is None and RECORD in vars(model):
         record = record_of(model)
         captured = record.graph if example_inputs is None else None
