@@ -31,5 +31,6 @@ def _inner(model: nn.Module) -> nn.Module | None:
         return model.module
     for cls in type(model).__mro__:
         if cls.__name__ in _BY_NAME:
-            return model._modules.get(_BY_NAME[cls.__name__])
+            inner: nn.Module | None = model._modules.get(_BY_NAME[cls.__name__])
+            return inner
     return None

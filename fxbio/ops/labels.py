@@ -15,6 +15,8 @@ __all__ = ["recovered_labels", "unchecked_labels"]
 
 _TOLERANCE = 0.02
 """Below zero, for labels from errors that were rounded to bfloat16."""
+_ROUNDING = 1e-3
+"""Of the sum over classes of an error in single precision."""
 _checks = [_TOLERANCE]
 """The tolerance in force, last; a list and no context variable, since CUDA's backward passes run
 on threads of their own."""
@@ -46,18 +48,33 @@ def recovered_labels(output: Tensor, error: Tensor, mean: bool) -> Tensor:
         ModelError: when they are no labels, because the loss is another one or was scaled up.
     """
     factor = error.shape[0] if mean else 1
-    labels = output.float().softmax(-1) - factor * error.float()
-    if bool((labels < -_checks[-1]).any()):
-        raise ModelError(
-            "the labels cannot be recovered from the error: some would be negative",
-            notes=[
-                f"with reduction: {'mean' if mean else 'sum'}, y = softmax(a) − "
-                f"{'N e' if mean else 'e'} reaches down to {float(labels.min()):.3g}"
-            ],
-            help="drtp and dgl need F.cross_entropy on the output itself, with the reduction that "
-            "their option says, unweighted, and not scaled: use bfloat16 instead of a GradScaler",
+    errors = factor * error.float()
+    labels = output.float().softmax(-1) - errors
+    tolerance = _checks[-1]
+    if bool((labels < -tolerance).any()):
+        raise _unrecovered(
+            "some would be negative",
+            f"with reduction: {'mean' if mean else 'sum'}, y = softmax(a) − "
+            f"{'N e' if mean else 'e'} reaches down to {float(labels.min()):.3g}",
+        )
+    sums = errors.sum(-1).abs()
+    rounding = _TOLERANCE if error.dtype.itemsize < 4 else _ROUNDING
+    if bool((sums > tolerance * errors.abs().sum(-1) + rounding).any()):
+        raise _unrecovered(
+            "it does not sum to zero over the classes",
+            f"softmax(a) − y does, and so does its mean; here a sum is {float(sums.max()):.3g}, as "
+            "under binary cross-entropy or a squared error",
         )
     return labels
+
+
+def _unrecovered(why: str, seen: str) -> ModelError:
+    return ModelError(
+        f"the labels cannot be recovered from the error: {why}",
+        notes=[seen],
+        help="drtp and dgl need F.cross_entropy on the output itself, with the reduction that "
+        "their option says, unweighted, and not scaled: use bfloat16 instead of a GradScaler",
+    )
 
 
 @recovered_labels.register_fake

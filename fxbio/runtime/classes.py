@@ -9,6 +9,9 @@ from __future__ import annotations
 import copy
 import copyreg
 import pickle
+from collections.abc import Callable
+from functools import update_wrapper
+from types import FunctionType
 from typing import Any
 
 from torch import nn
@@ -133,10 +136,27 @@ def _make_class(base: type[nn.Module], forwards: tuple[type, ...]) -> type[nn.Mo
         "__qualname__": base.__qualname__,
         "_fxbio_base": base,
         "_fxbio_forwards": forwards,
+        "forward": _with_signature(forwards[0].forward, base.forward),  # type: ignore[attr-defined]
     }
     if hasattr(base, "__deepcopy__"):  # then a copy does not come by __setstate__
         body["__deepcopy__"] = _tracked_deepcopy
     return type(base.__name__, (*forwards, BoundModule, base), body)
+
+
+def _with_signature(forward: FunctionType, stock: Callable[..., Any]) -> FunctionType:
+    """A copy of our forward under the signature of the stock one, which hosts read.
+
+    ``generate`` of transformers, its trainer, and exporters look for the names of arguments.
+    """
+    copied = FunctionType(
+        forward.__code__,
+        forward.__globals__,
+        forward.__name__,
+        forward.__defaults__,
+        forward.__closure__,
+    )
+    copied.__kwdefaults__ = forward.__kwdefaults__
+    return update_wrapper(copied, stock)  # type: ignore[return-value]
 
 
 def _tracked_deepcopy(module: Any, memo: dict[int, Any]) -> Any:
