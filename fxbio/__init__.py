@@ -36,7 +36,12 @@ if TYPE_CHECKING:
     from fxbio.policy import Plan, Policy
     from fxbio.rules import FeedbackRule, Rule, WeightInfo, rule
     from fxbio.runtime.feedback_training import set_phase, train_feedback
-    from fxbio.runtime.install import backprop, feedback_weights
+    from fxbio.runtime.feedback_weights import (
+        broadcast_weights,
+        feedback_weights,
+        set_feedback_weights,
+    )
+    from fxbio.runtime.install import backprop
     from fxbio.runtime.mirror_phase import mirror
     from fxbio.runtime.updates import count_update, redraw_counts, set_redraw_counts
     from fxbio.saving import load, save
@@ -60,8 +65,9 @@ _HOMES = {
     "log_alignment": "fxbio.analysis",
     "audit": "fxbio.analysis",
     "backprop": "fxbio.runtime.install",
+    "broadcast_weights": "fxbio.runtime.feedback_weights",
     "capture": "fxbio.graph.capture",
-    "feedback_weights": "fxbio.runtime.install",
+    "feedback_weights": "fxbio.runtime.feedback_weights",
     "load": "fxbio.saving",
     "mirror": "fxbio.runtime.mirror_phase",
     "param_groups": "fxbio.parameter_groups",
@@ -72,6 +78,7 @@ _HOMES = {
     "revert": "fxbio.api",
     "rule": "fxbio.rules",
     "save": "fxbio.saving",
+    "set_feedback_weights": "fxbio.runtime.feedback_weights",
     "set_phase": "fxbio.runtime.feedback_training",
     "set_redraw_counts": "fxbio.runtime.updates",
     "train_feedback": "fxbio.runtime.feedback_training",
@@ -100,6 +107,7 @@ __all__ = [
     "analysis",
     "audit",
     "backprop",
+    "broadcast_weights",
     "capture",
     "count_update",
     "errors",
@@ -118,6 +126,7 @@ __all__ = [
     "rule",
     "rules",
     "save",
+    "set_feedback_weights",
     "set_phase",
     "set_redraw_counts",
     "study",
