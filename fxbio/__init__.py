@@ -36,7 +36,12 @@ if TYPE_CHECKING:
     from fxbio.policy import Plan, Policy
     from fxbio.rules import FeedbackRule, Rule, WeightInfo, rule
     from fxbio.runtime.feedback_training import set_phase, train_feedback
-    from fxbio.runtime.install import backprop, feedback_weights
+    from fxbio.runtime.feedback_weights import (
+        broadcast_weights,
+        feedback_weights,
+        set_feedback_weights,
+    )
+    from fxbio.runtime.install import backprop
     from fxbio.runtime.mirror_phase import mirror
     from fxbio.runtime.updates import count_update, redraw_counts, set_redraw_counts
     from fxbio.saving import load, save
@@ -62,9 +67,10 @@ _HOMES = {
     "log_alignment": "fxbio.analysis",
     "audit": "fxbio.analysis",
     "backprop": "fxbio.runtime.install",
+    "broadcast_weights": "fxbio.runtime.feedback_weights",
     "capture": "fxbio.graph.capture",
     "error_transform": "fxbio.transforms",
-    "feedback_weights": "fxbio.runtime.install",
+    "feedback_weights": "fxbio.runtime.feedback_weights",
     "load": "fxbio.saving",
     "mirror": "fxbio.runtime.mirror_phase",
     "param_groups": "fxbio.parameter_groups",
@@ -75,6 +81,7 @@ _HOMES = {
     "revert": "fxbio.api",
     "rule": "fxbio.rules",
     "save": "fxbio.saving",
+    "set_feedback_weights": "fxbio.runtime.feedback_weights",
     "set_phase": "fxbio.runtime.feedback_training",
     "set_redraw_counts": "fxbio.runtime.updates",
     "train_feedback": "fxbio.runtime.feedback_training",
@@ -104,6 +111,7 @@ __all__ = [
     "analysis",
     "audit",
     "backprop",
+    "broadcast_weights",
     "capture",
     "count_update",
     "error_transform",
@@ -123,6 +131,7 @@ __all__ = [
     "rule",
     "rules",
     "save",
+    "set_feedback_weights",
     "set_phase",
     "set_redraw_counts",
     "study",

@@ -28,9 +28,9 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 def _inner(model: nn.Module) -> nn.Module | None:
     if isinstance(model, DistributedDataParallel | DataParallel):
-        return model.module
+        wrapped: nn.Module = model.module
+        return wrapped
     for cls in type(model).__mro__:
         if cls.__name__ in _BY_NAME:
-            inner: nn.Module | None = model._modules.get(_BY_NAME[cls.__name__])
-            return inner
+            return model._modules.get(_BY_NAME[cls.__name__])
     return None

@@ -19,7 +19,8 @@ from fxbio.models.inputs import as_example_inputs
 from fxbio.ops.labels import unchecked_labels
 from fxbio.policy.assignment import Assignment
 from fxbio.runtime.binding import resolve_attribute
-from fxbio.runtime.install import bound_modules, feedback_weights
+from fxbio.runtime.feedback_weights import feedback_weights
+from fxbio.runtime.install import bound_modules
 from fxbio.runtime.module_state import binding_of
 from fxbio.serialization.record import record_of
 from fxbio.verification.oracle import backprop_errors

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from fxbio.ops.custom_op import custom_op
+from fxbio.ops.labels import label_dtype
 from fxbio.rules.projection import parse_projection
 
 __all__ = ["LABEL", "inlet", "label_inlet"]
@@ -71,9 +71,9 @@ def label_inlet(logits: Tensor, name: str, mean: bool) -> Tensor:
         mean: whether its cross-entropy is the mean over the batch, and not the sum.
 
     Returns:
-        Zeros of that shape in float32, in which labels are sent, divided by N for the mean.
+        Zeros of that shape in the dtype in which labels are sent, divided by N for the mean.
     """
-    return logits.new_zeros((), dtype=torch.float32).expand(logits.shape)
+    return logits.new_zeros((), dtype=label_dtype(logits.dtype)).expand(logits.shape)
 
 
 def _label_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -84,7 +84,7 @@ def _label_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 def _label_backward(ctx: Any, labels: Tensor) -> tuple[Tensor | None, ...]:
     [logits] = ctx.saved_tensors
     share = 1.0 / logits.shape[0] if ctx.mean else 1.0
-    error = logits.float().softmax(-1) * share - labels
+    error = logits.to(labels.dtype).softmax(-1) * share - labels
     return error.to(logits.dtype), None, None
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fxbio.errors import ModelError
 
-__all__ = ["recovered_labels", "unchecked_labels"]
+__all__ = ["label_dtype", "recovered_labels", "unchecked_labels"]
 
 _TOLERANCE = 0.02
 """Below zero, for labels from errors that were rounded to bfloat16."""
@@ -32,9 +32,14 @@ def unchecked_labels() -> Iterator[None]:
         _checks.pop()
 
 
+def label_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The dtype that labels are reckoned in: float32, or float64 where the model is."""
+    return torch.promote_types(dtype, torch.float32)
+
+
 @torch.library.custom_op("fxbio::recovered_labels", mutates_args=())
 def recovered_labels(output: Tensor, error: Tensor, mean: bool) -> Tensor:
-    """The labels that a softmax cross-entropy must have had to send this error, in float32.
+    """The labels that a softmax cross-entropy must have had to send this error.
 
     ``e = (softmax(a) − y)/N`` with the mean over the batch, so ``y = softmax(a) − N e``: exact for
     hard, smoothed and mixed labels.
@@ -44,12 +49,16 @@ def recovered_labels(output: Tensor, error: Tensor, mean: bool) -> Tensor:
         error: ``e``, (N, K).
         mean: whether the loss is the mean over the batch, and not the sum.
 
+    Returns:
+        Distributions, (N, K), in float32, or float64 for such logits.
+
     Raises:
         ModelError: when they are no labels, because the loss is another one or was scaled up.
     """
     factor = error.shape[0] if mean else 1
-    errors = factor * error.float()
-    labels = output.float().softmax(-1) - errors
+    dtype = label_dtype(output.dtype)
+    errors = factor * error.to(dtype)
+    labels = output.to(dtype).softmax(-1) - errors
     tolerance = _checks[-1]
     if bool((labels < -tolerance).any()):
         raise _unrecovered(
@@ -79,4 +88,4 @@ def _unrecovered(why: str, seen: str) -> ModelError:
 
 @recovered_labels.register_fake
 def _(output: Tensor, error: Tensor, mean: bool) -> Tensor:
-    return torch.empty_like(output, dtype=torch.float32)
+    return torch.empty_like(output, dtype=label_dtype(output.dtype))

@@ -52,7 +52,9 @@ class ProductFeedback(_Product):
     """The error goes back through ``Bᵀ R``: ``B`` is fixed and wide, ``R`` gets ``B ∂L/∂W``.
 
     Under weight decay ``R`` tends to ``B W`` and the path to ``BᵀB W``, which is nearly ``W`` for
-    random ``B``: at an angle of ``arccos 1/√(1 + 1/r)``, 17.5° for ``r = 10``. ``W`` and ``R`` must
+    random ``B``: at an angle of ``arccos 1/√(1 + 1/r)``, 17.5° for ``r = 10``. With a ``density``
+    d below 1, ``R`` keeps its zeros, so it tends to ``B W`` at its other entries: the path comes
+    to ``d W`` in the mean, at an angle of ``arccos 1/√(1 + 1/(d r))``. ``W`` and ``R`` must
     be trained alike, by an optimizer whose update is linear in the gradient, such as SGD. The path
     and its gradient are two products of weights in each step, of ``r · out² · in`` multiplications
     whatever the batch: little beside a large one, much beside a small one.
@@ -63,7 +65,8 @@ class ProductFeedback(_Product):
     ratio: int = 10
     """Units between for each output, ``r``."""
     density: float = 1.0
-    """Share of the entries of ``B`` that are not zero."""
+    """Share of the entries of ``B``, and of those of ``R``, that are not zero; the zeros of both
+    are drawn once and stay."""
 
     @classmethod
     def memory(cls) -> str:
@@ -79,11 +82,23 @@ class ProductFeedback(_Product):
     def draw(self, weight: Tensor, info: WeightInfo, generator: torch.Generator) -> Tensor:
         """``B``: normal, ``B_ij² = 1/(density · r · out)`` on average, so that ``BᵀB ≈ 1``."""
         groups, out, _ = matrix_shape(info)
-        shape = (groups, self.ratio * out, out)
-        drawn = torch.randn(shape, generator=generator)
+        drawn = torch.randn((groups, self.ratio * out, out), generator=generator)
+        return self._thinned(drawn, generator) / math.sqrt(self.density * self.ratio * out)
+
+    def learned(self, weight: Tensor, info: WeightInfo, generator: torch.Generator) -> Tensor:
+        """``R``, of the same deviation where it is not zero."""
+        return self._thinned(super().learned(weight, info, generator), generator)
+
+    def path(self, learned: Tensor, drawn: Tensor | None, info: WeightInfo) -> Tensor:
+        """``Bᵀ R``. Zeros of a sparse ``R`` get no gradient, so they are its mask."""
+        kept = learned * (learned != 0) if self.density < 1 else learned
+        return super().path(kept, drawn, info)
+
+    def _thinned(self, drawn: Tensor, generator: torch.Generator) -> Tensor:
+        """A matrix of which the share ``density`` is kept."""
         if self.density < 1:
-            drawn *= torch.rand(shape, generator=generator) < self.density
-        return drawn / math.sqrt(self.density * self.ratio * out)
+            drawn *= torch.rand(drawn.shape, generator=generator) < self.density
+        return drawn
 
 
 @rule("pfa-o")

@@ -119,7 +119,8 @@ class Targets(TargetRule):
     """How the layer below the output gets its target: from the label through an inverse, which
     needs a softmax cross-entropy, or by one step of backprop."""
     step: float = 0.1
-    """The factor α of that step of backprop."""
+    """The factor α of that step of backprop, along the error of one sample. Code that steps along
+    the gradient of the batch mean, as Lee's, has α/N here for its α and batches of N."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -143,7 +144,8 @@ class DifferenceTargets(TargetRule):
     """How the layer below the output gets its target: by one step of backprop, or from the label
     through an inverse, which needs a softmax cross-entropy."""
     step: float = 0.1
-    """The factor α of that step of backprop."""
+    """The factor α of that step of backprop, along the error of one sample. Code that steps along
+    the gradient of the batch mean, as Lee's, has α/N here for its α and batches of N."""
     sigma: float = 0.2
     """Standard deviation of the noise ε."""
 
@@ -207,7 +209,8 @@ class DifferenceReconstruction(TargetRule):
     sigma: float = 0.1
     """Standard deviation of the noise ε."""
     step: float = 0.03
-    """The step of the logits, ``ô = o − β ∂L/∂o`` for each sample."""
+    """The step of the logits, ``ô = o − β ∂L/∂o`` for each sample. Code that steps along the
+    gradient of the batch mean, as Meulemans', has β/N here for its β and batches of N."""
     iterations: int = 0
     """Steps that fxbio.train_feedback(model, batch) trains each inverse for. 0: the loss joins that
     of the model, and the optimizer of the model trains the inverses."""

@@ -9,9 +9,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from fxbio.ops.feedback_weight import feedback_of
 from fxbio.runtime.binding import (
-    BoundWeight,
     Installation,
     ModuleBinding,
     added_names,
@@ -25,7 +23,6 @@ from fxbio.runtime.exchanged_layers import (
 )
 from fxbio.runtime.loading import accept_stock_checkpoints, forget_checkpoints
 from fxbio.runtime.module_state import binding_of
-from fxbio.runtime.sharding import gathered
 from fxbio.runtime.structure_changes import parameters_behind
 from fxbio.target_propagation.block_target import BlockTarget
 from fxbio.tensors.grad_mode import learning
@@ -33,7 +30,6 @@ from fxbio.tensors.grad_mode import learning
 __all__ = [
     "backprop",
     "bound_modules",
-    "feedback_weights",
     "install",
     "leave_to_each_rank",
     "uninstall",
@@ -176,32 +172,3 @@ def backprop(model: nn.Module) -> Iterator[None]:
     finally:
         for module, cls in bound:
             module.__class__ = cls
-
-
-@torch.no_grad()
-def feedback_weights(model: nn.Module) -> dict[str, Tensor]:
-    """The feedback weight ``B`` of every rewritten weight, by the name of the weight.
-
-    Each has the shape of its weight. Rules that send no error are left out, and so are weights
-    that exist only while a forward runs (``W + B A``), unless their feedback does not depend on
-    them.
-    """
-    found: dict[str, Tensor] = {}
-    for _, module in bound_modules(model):
-        for bound in binding_of(module).weights:
-            matrix = _feedback_weight(module, bound)
-            if matrix is not None:
-                found[bound.weight] = matrix
-    return found
-
-
-def _feedback_weight(module: nn.Module, bound: BoundWeight) -> Tensor | None:
-    if not bound.rule.passes_error or bound.info.op == "embedding":
-        return None
-    weight = gathered(resolve_attribute(module, bound.attribute))
-    drawn = bound.path(module)
-    if not bound.computed and weight.shape == torch.Size(bound.shape):
-        return feedback_of(weight, drawn, bound.spec, weight) * bound.scale
-    probes = [weight.new_full(bound.shape, value) for value in (1.0, -2.0)]
-    one, other = (feedback_of(probe, drawn, bound.spec, probe) for probe in probes)
-    return one * bound.scale if torch.equal(one, other) else None

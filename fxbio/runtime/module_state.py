@@ -54,6 +54,8 @@ class ModuleState:
     """Backward passes since the last update, by the name of the learned feedback."""
     optimizers: dict[str, Any] = field(default_factory=dict)
     """What is known of the training of each learned feedback, by its name."""
+    given: set[str] = field(default_factory=set)
+    """Attributes with feedback that was set from outside, and that no seed draws again."""
     lacking: dict[str, list[str]] = field(default_factory=dict)
     """Missing keys of the load under way, by the attribute that a checkpoint lacks."""
     watch: Watch | None = None

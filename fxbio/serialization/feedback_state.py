@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from fxbio.errors import RecordError
 from fxbio.rules import FeedbackRule
 from fxbio.runtime.binding import BoundWeight
+from fxbio.runtime.feedback_weights import mark_given
 from fxbio.runtime.install import bound_modules
+from fxbio.runtime.loading import accept_stock_checkpoints
 from fxbio.runtime.module_state import binding_of, state_of
 
 __all__ = ["digests", "irreproducible", "restore", "scales"]
@@ -41,17 +43,18 @@ def digests(model: nn.Module) -> dict[str, str]:
         drawn = bound.drawn(module)
         if drawn is not None and not bound.rule.remembers:
             found[key] = _digest(drawn)
-    return found | {f"route:{name}": _digest(matrix) for name, matrix in _matrices(model)}
+    for key, module, name in _matrices(model):
+        found[key] = _digest(getattr(module, name) if name else torch.zeros(0))
+    return found
 
 
-def _matrices(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """The matrices that carry errors straight to receivers, by source and receiver."""
+def _matrices(model: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
+    """The attributes that carry errors straight to receivers, under a key of their own."""
     for _, module in bound_modules(model):
         binding = binding_of(module)
         deliveries = binding.routes.deliveries if binding.routes else {}
         for (source, unit), delivery in deliveries.items():
-            matrix = getattr(module, delivery.matrix) if delivery.matrix else torch.zeros(0)
-            yield f"{source} -> {unit}", matrix
+            yield f"route:{source} -> {unit}", module, delivery.matrix
 
 
 def _digest(tensor: Tensor) -> str:
@@ -60,13 +63,20 @@ def _digest(tensor: Tensor) -> str:
 
 
 def irreproducible(model: nn.Module) -> dict[str, Tensor]:
-    """Drawn feedback that depends on weights as they once were, and not on a seed alone."""
+    """Feedback that a seed alone does not make: of weights of the past, or set from outside."""
     found = {}
     for key, module, bound in _bound_weights(model):
         drawn = bound.drawn(module)
-        if drawn is not None and _is_of_the_past(bound.rule):
+        if drawn is not None and (_is_of_the_past(bound.rule) or _is_given(module, bound.feedback)):
             found[key] = drawn.detach().cpu().clone()
+    for key, module, name in _matrices(model):
+        if _is_given(module, name):
+            found[key] = getattr(module, name).detach().cpu().clone()
     return found
+
+
+def _is_given(module: nn.Module, attribute: str | None) -> bool:
+    return attribute in state_of(module).given
 
 
 def _is_of_the_past(rule: FeedbackRule) -> bool:
@@ -88,6 +98,13 @@ def restore(model: nn.Module, saved_scales: dict[str, float], saved: dict[str, T
     for key, module, bound in _bound_weights(model):
         if key in saved:
             bound.drawn(module).copy_(saved[key])  # type: ignore[union-attr]
+            if bound.feedback and not _is_of_the_past(bound.rule):
+                mark_given(module, bound.feedback)
+    for key, module, name in _matrices(model):
+        if key in saved:
+            getattr(module, name).copy_(saved[key])
+            mark_given(module, name)
+    accept_stock_checkpoints(model)
     for path, module in bound_modules(model):
         binding = binding_of(module)
         weights = tuple(replace(w, scale=saved_scales[_key(path, w)]) for w in binding.weights)

@@ -26,7 +26,7 @@ from fxbio.study.charts import (
     shortened,
     text_width,
 )
-from fxbio.study.result_tables import AS_BASE, Line, Notation
+from fxbio.study.result_tables import AS_BASE, IS_BASE, Line, Notation
 
 __all__ = ["Results", "curve", "heat_map"]
 
@@ -182,8 +182,9 @@ def _words(line: Line, results: Results, room: float) -> list[str]:
         notation.spread(line.mean, line.std),
         f"Δ {notation.delta(line.delta)}".replace("-", "−"),
     )
-    told = AS_BASE if AS_BASE in line.note else delta
-    rest = [part for part in line.note.split(", ") if part and part != AS_BASE]
+    notes = [part for part in line.note.split(", ") if part]
+    told = next((note for note in (AS_BASE, IS_BASE) if note in notes), delta)
+    rest = [note for note in notes if note != told]
     if text_width(value, SMALL) + _PAD < room:
         return [value, f"{told}, n = {line.n}", *rest]
     return [*value.replace(" ±", "\n±").split("\n"), told, f"n = {line.n}", *rest]

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AS_BASE",
+    "IS_BASE",
     "LEGEND",
     "Line",
     "Notation",
@@ -24,6 +25,7 @@ __all__ = [
 ]
 
 AS_BASE = "as the base"
+IS_BASE = "the base itself"
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,8 @@ LEGEND = (
     "Numbers are the mean ± sample standard deviation over seeds of the last evaluation; Δ is the "
     "mean difference to the base with the same seed; n counts the runs that are done; the angle is "
     f"between forward and feedback weights at the end. What is noted to be {AS_BASE} came to "
-    "exactly the same numbers: its rule had no error to send, as in a first layer."
+    "exactly the same numbers: its rule had no error to send, as in a first layer, or its policy "
+    f"says the same in other words. What is noted to be {IS_BASE} has its policy, and its runs."
 )
 
 

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from fxbio.analysis.tables import TableResult
 from fxbio.study.cells import BASE, Cell
-from fxbio.study.result_tables import AS_BASE, Line, tables
+from fxbio.study.result_tables import AS_BASE, IS_BASE, Line, tables
 from fxbio.study.rows import Row
 from fxbio.study.study_folder import Index
 
@@ -122,11 +122,15 @@ def _note(cell: Cell, index: Index, rows: Rows) -> str:
 
 
 def _sameness(cell: Cell, index: Index, rows: Rows) -> list[str]:
-    """Notes on rules that change nothing, for it looks like a mistake."""
+    """Notes on cells with the numbers of the base, for it looks like a mistake."""
+    if not cell.axis:
+        return []
+    if cell.run == BASE:
+        return [IS_BASE]
     base, done = _done(BASE, index, rows), _done(cell.run, index, rows)
     both = base.keys() & done.keys()
     same = both and all(done[seed].metrics == base[seed].metrics for seed in both)
-    return [AS_BASE] if same and cell.axis else []
+    return [AS_BASE] if same else []
 
 
 def _listed(seeds: tuple[int, ...]) -> str:

@@ -30,20 +30,21 @@ def expected_at(call: Delivered, arrival: Arrival) -> Tensor:
         arrival: one of its arrivals.
     """
     assert call.error is not None
-    error, spec = call.error.float(), arrival.projection
+    spec, dtype = arrival.projection, torch.promote_types(call.output.dtype, torch.float32)
+    error = call.error.to(dtype)
     count = len(error) if call.mean else 1
     if call.targets:
-        labels = torch.softmax(call.output.float(), -1) - count * error
+        labels = torch.softmax(call.output.to(dtype), -1) - count * error
         if spec == LABEL:
             reduction = "mean" if call.mean else "sum"
             return _cross_entropy_gradient(arrival.receiver, labels, reduction)
         error = labels / count
     assert arrival.feedback is not None
-    return _projected(spec, error, arrival.feedback.float(), arrival.receiver.shape)
+    return _projected(spec, error, arrival.feedback.to(dtype), arrival.receiver.shape)
 
 
 def _cross_entropy_gradient(logits: Tensor, labels: Tensor, reduction: str) -> Tensor:
-    leaf = logits.detach().float().requires_grad_()
+    leaf = logits.detach().to(labels.dtype).requires_grad_()
     with torch.enable_grad():
         per_sample = -(labels * leaf.log_softmax(-1)).sum(-1)
         loss = per_sample.mean() if reduction == "mean" else per_sample.sum()

@@ -18,9 +18,9 @@ from fxbio.verification.route_oracle import expected_at
 
 __all__ = ["judge_routes", "route_faults"]
 
-_TOLERANCE = {torch.float64: 1e-5, torch.float32: 1e-4, torch.bfloat16: 4e-2, torch.float16: 1e-2}
+_TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 4e-2, torch.float16: 1e-2}
 """Largest difference that rounding explains, relative to the largest entry; the oracle reckons
-in float32."""
+in float32, or float64 where the model does."""
 
 
 def judge_routes(model: nn.Module, plan: Plan, calls: list[Delivered]) -> Iterator[SiteVerdict]:
@@ -91,7 +91,8 @@ def _judge_unit(model: nn.Module, unit: Unit, rule: str, calls: list[Delivered])
     if not all(map(math.isfinite, errors)):
         return _verdict(unit.name, rule, len(pairs), problem="the errors are not finite")
     error = max(errors)
-    tolerance = max(_TOLERANCE.get(call.output.dtype, 1e-4) for call, _ in pairs)
+    met = (tensor.dtype for call, at in pairs for tensor in (call.output, at.receiver))
+    tolerance = max(_TOLERANCE.get(dtype, 1e-4) for dtype in met)
     alone = all(_alone(calls, arrival) for _, arrival in pairs)
     problem = None
     if error > tolerance:
@@ -118,7 +119,7 @@ def _difference(call: Delivered, arrival: Arrival) -> float:
     if arrival.sent is None:
         return 1.0
     wanted = expected_at(call, arrival)
-    found = arrival.sent[: len(wanted)].float()
+    found = arrival.sent[: len(wanted)].to(wanted.dtype)
     scale = max(float(wanted.abs().max()), torch.finfo(wanted.dtype).tiny)
     return float((found - wanted).abs().max()) / scale
 

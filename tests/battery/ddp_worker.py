@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from fxbio.runtime.install import feedback_weights
+from fxbio.runtime.feedback_weights import feedback_weights
 from tests.battery.harness import Subject, combinations, loss_of, subject
 from tests.runtime.learning import OPTIONS, batch, feedback_of, transformed
 from tests.runtime.learning import loss_of as small_loss

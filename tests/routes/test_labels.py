@@ -42,6 +42,23 @@ def test_labels_are_recovered(kind: str, reduction: str) -> None:
     torch.testing.assert_close(found, KINDS[kind])
 
 
+@pytest.mark.parametrize("rule", ["drtp", "dgl"])
+def test_labels_have_the_precision_of_the_model(rule: str) -> None:
+    """Against gradients of the labels themselves, which float32 would miss by 1e-8 and more."""
+    model, x = transformed(Perceptron().double(), rows().double(), rule), rows().double()
+    F.cross_entropy(model(x), labels()).backward()
+    plain = fxbio.revert(copy.deepcopy(model))
+    receiver = torch.relu(plain.first(x))
+    if rule == "drtp":
+        loss = (receiver * (HARD.double() @ matrix(model, "first") / 4)).sum()
+    else:
+        [(weight, bias)] = heads(model, "first")
+        loss = F.cross_entropy(F.linear(receiver, weight.detach(), bias.detach()), labels())
+    wanted = torch.autograd.grad(loss, plain.first.weight)[0]
+    torch.testing.assert_close(model.first.weight.grad, wanted, rtol=1e-12, atol=1e-15)
+    assert fxbio.verify(model).ok
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 def test_drtp_sends_the_labels(kind: str, reduction: str) -> None:

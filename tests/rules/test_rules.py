@@ -23,8 +23,8 @@ from fxbio.rules import (
     TargetRule,
     WeightInfo,
     available_rules,
-    base,
     find_rule,
+    learning_rule,
     make_rule,
     rule,
 )
@@ -157,7 +157,7 @@ def test_unknown_options_are_refused_with_a_close_match() -> None:
 
 
 def test_a_name_is_given_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(base, "_RULES", dict(base._RULES))
+    monkeypatch.setattr(learning_rule, "_RULES", dict(learning_rule._RULES))
 
     @dataclass(frozen=True)
     class Other(FeedbackRule):
@@ -174,7 +174,7 @@ def test_a_name_is_given_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_rule_of_ones_own_needs_no_more_than_its_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
     """A drawn matrix becomes a buffer and a learned one a parameter, and both carry the error."""
-    monkeypatch.setattr(base, "_RULES", dict(base._RULES))
+    monkeypatch.setattr(learning_rule, "_RULES", dict(learning_rule._RULES))
 
     @rule("own-drawn")
     @dataclass(frozen=True)
@@ -224,7 +224,7 @@ def test_what_a_rule_defines_is_what_its_class_or_a_base_of_it_overrides(
 def test_a_rule_that_draws_nothing_is_refused_by_name(
     monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
-    monkeypatch.setattr(base, "_RULES", dict(base._RULES))
+    monkeypatch.setattr(learning_rule, "_RULES", dict(learning_rule._RULES))
     rule("empty")(dataclass(frozen=True)(type("E", (FeedbackRule,), {method: lambda *_: None})))
     with pytest.raises(RuleError, match=rf"{method}\(\) of rule 'empty' returned nothing for 'w"):
         fxbio.transform(torch.nn.Linear(4, 5), fxbio.Policy.uniform("empty"), torch.ones(2, 4))
@@ -244,7 +244,7 @@ def test_each_rule_belongs_to_one_family_and_has_nothing_of_the_others() -> None
 
 
 def test_a_rule_of_no_family_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(base, "_RULES", dict(base._RULES))
+    monkeypatch.setattr(learning_rule, "_RULES", dict(learning_rule._RULES))
     bare = dataclass(frozen=True)(type("Bare", (Rule,), {"feedback": lambda self, w, d: w}))
     with pytest.raises(RuleError, match="rule 'bare' belongs to no family") as caught:
         rule("bare")(bare)
@@ -261,7 +261,7 @@ def test_ops_take_rules_that_have_a_feedback_weight() -> None:
 
 
 def test_a_rule_without_a_matrix_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(base, "_RULES", dict(base._RULES))
+    monkeypatch.setattr(learning_rule, "_RULES", dict(learning_rule._RULES))
 
     @rule("nothing")
     @dataclass(frozen=True)
@@ -278,7 +278,7 @@ def test_what_is_given_the_weight_must_say_what_it_takes(
     monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
     """Otherwise a feedback that copies the weight would pass the audit for one that does not."""
-    monkeypatch.setattr(base, "_RULES", dict(base._RULES))
+    monkeypatch.setattr(learning_rule, "_RULES", dict(learning_rule._RULES))
     body = {method: lambda self, *_: None}
     silent = dataclass(frozen=True)(type("Silent", (FeedbackRule,), body))
     with pytest.raises(RuleError, match="does not say what its feedback takes over") as caught:
@@ -381,7 +381,7 @@ def test_feedback_that_float32_cannot_hold_is_refused(name: str, option: str, va
 
 
 def test_an_option_that_a_plug_in_calculates_with_has_a_type(monkeypatch: Any) -> None:
-    monkeypatch.setattr(base, "_RULES", dict(base._RULES))
+    monkeypatch.setattr(learning_rule, "_RULES", dict(learning_rule._RULES))
 
     @rule("halved")
     @dataclass(frozen=True)

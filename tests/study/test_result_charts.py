@@ -99,6 +99,11 @@ def test_a_base_with_fewer_runs_says_so() -> None:
     assert drawn_bar(heat_map(found, 17)) == "Δ top1 to the base (0.9000 ± 0.0100, n = 2)"
 
 
+def test_a_cell_that_is_the_base_has_no_delta() -> None:
+    found = results(line("usf", "", 0.9, delta=None, note="the base itself"))
+    assert words(drawn(heat_map(found, 17))) == ["0.9000 ± 0.1000\nthe base itself, n = 3"]
+
+
 def drawn_bar(figure: Figure) -> str:
     drawn(figure)
     return figure.axes[1].get_xlabel()

@@ -39,6 +39,17 @@ def test_a_rule_that_changes_nothing_is_told_of() -> None:
         assert (a.note, below.note) == (expected, expected)
 
 
+def test_a_policy_that_is_the_base_is_told_of_as_such() -> None:
+    """It shares the runs of the base, so its rule may well have had an error to send."""
+    usf = Cell("policies", "usf", "", "version: 1\ndefault: bp\n", "base")
+    one, other = [row("base", seed, 0.8) for seed in (0, 1)]
+    found = summarise(
+        replace(index(), cells=(*index().cells, usf)), {r.key: r for r in (one, other)}
+    )
+    assert found.base.note == "1 to do"
+    assert (found.lines[-1].note, found.lines[-1].mean) == ("1 to do, the base itself", 0.8)
+
+
 def test_markdown() -> None:
     plot = Plot("top1 over the epochs", "curves/below/top1", {"svg": b"<svg/>"})
     text = markdown(results(), {"below": [plot]})

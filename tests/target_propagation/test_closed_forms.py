@@ -137,6 +137,21 @@ def test_targets_do_not_depend_on_the_size_of_the_batch(rule: str) -> None:
     torch.testing.assert_close(gradient(slice(None)), parts.mean(0))
 
 
+def test_a_step_along_the_gradient_of_the_batch_mean_is_divided_by_the_batch() -> None:
+    """Lee's step α of the gradient that autograd gives of the mean loss is ``step: α/N``."""
+    x, y = torch.randn(8, 6, dtype=torch.float64), torch.arange(8) % 3
+    chain = mlp("dtp", step=ALPHA / len(x))
+    F.cross_entropy(chain(x), y).backward()
+    h = [each.detach() for each in activations(chain, x)]
+    h2 = h[2].requires_grad_()
+    [gradient] = torch.autograd.grad(F.cross_entropy(layers(chain)[2](h2), y), h2)
+    with torch.no_grad():
+        g = inverse(chain, 1)
+        error = g(h2) - g(h2 - ALPHA * gradient)
+        expected = (error * (1 - h[1] ** 2)).T @ x / len(x)
+    torch.testing.assert_close(layers(chain)[0].weight.grad, expected, rtol=1e-10, atol=1e-14)
+
+
 @pytest.mark.parametrize("rule", CASES)
 def test_the_outputs_are_those_of_the_blocks(rule: str) -> None:
     chain = mlp(rule, **CASES[rule][1])
