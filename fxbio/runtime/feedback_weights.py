@@ -69,7 +69,7 @@ def broadcast_weights(model: nn.Module) -> dict[str, Tensor]:
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a matrix is stored: a buffer or parameter of a module."""
+    """Storage of a matrix: a buffer or parameter of a module."""
 
     module: nn.Module
     attribute: str
