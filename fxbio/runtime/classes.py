@@ -136,8 +136,10 @@ def _make_class(base: type[nn.Module], forwards: tuple[type, ...]) -> type[nn.Mo
         "__qualname__": base.__qualname__,
         "_fxbio_base": base,
         "_fxbio_forwards": forwards,
-        "forward": _with_signature(forwards[0].forward, base.forward),  # type: ignore[attr-defined]
     }
+    if forwards:  # a module may be bound for the sake of what it holds alone
+        ours: Any = forwards[0]
+        body["forward"] = _with_signature(ours.forward, base.forward)
     if hasattr(base, "__deepcopy__"):  # then a copy does not come by __setstate__
         body["__deepcopy__"] = _tracked_deepcopy
     return type(base.__name__, (*forwards, BoundModule, base), body)
